@@ -1,0 +1,43 @@
+# Everything a user or developer calls. Each target does its own set-up; a second call starts at once.
+PY := .venv/bin/python
+FOLDER ?=
+IMAGES ?=
+MODEL ?=
+SEED ?=
+
+.PHONY: help setup demo demo-base test check lint types soak bench clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## Install what the demo needs
+	@scripts/setup.sh demo
+
+demo: setup ## Run the whole loop on this machine (IMAGES=folder MODEL=weights.pt for real images)
+	@.venv/bin/whetstone demo $(if $(FOLDER),--folder $(FOLDER)) $(if $(IMAGES),--images $(IMAGES)) \
+		$(if $(MODEL),--model $(MODEL)) $(if $(SEED),--seed $(SEED))
+
+demo-base: setup ## Train the demo's first champion again from its committed recipe and seed
+	@$(PY) -m demo.base
+
+test: ## Check style, types and layers, and run every test
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory check
+	@$(PY) -m pytest tests -m "not soak" $(ARGS)
+
+check: lint types ## Check style, types and layers only
+
+lint:
+	@$(PY) -m ruff check .
+	@.venv/bin/lint-imports
+
+types:
+	@$(PY) -m mypy
+	@$(PY) -m mypy --python-version 3.10 -p fleet_contracts -p detection -p edge_agent
+
+soak: ## Run the long tests: SIGKILLs over the whole demo
+	@scripts/setup.sh test
+	@$(PY) -m pytest tests -m soak $(ARGS)
+
+clean: ## Remove what the targets above made, but for the packages
+	@rm -rf .whetstone-demo* .pytest_cache .mypy_cache .ruff_cache .hypothesis
