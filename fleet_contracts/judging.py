@@ -1,0 +1,109 @@
+"""Describe what a run produced and what the gate said of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fleet_contracts.base import Count, UtcTime, Value, WireDocument
+from fleet_contracts.ids import ModelId, RunId, Sha256, SnapshotId
+from fleet_contracts.samples import ClassList, DecisionRules
+
+HeadKind = Literal["dense", "end2end"]
+
+
+class InputSpec(Value):
+    """Say what an ONNX model takes and gives.
+
+    The input is uint8 `(1, height, width, 3)`, BGR, letterboxed with `pad_value`. `dense` output is
+    `(1, 4 + classes, n)` as xywh centre boxes and class scores, all in input pixels; `dense_objectness`
+    models are not produced here. `end2end` output is `(1, n, 6)`: x1 y1 x2 y2 score class.
+    """
+
+    width: Annotated[int, Field(ge=32, le=4096)]
+    height: Annotated[int, Field(ge=32, le=4096)]
+    head: HeadKind
+    input_name: str = "image"
+    detections_name: str = "detections"
+    features_name: str | None = "features"
+    pad_value: Annotated[int, Field(ge=0, le=255)] = 114
+
+
+class ParityReport(Value):
+    """Compare .pt and ONNX on the same images; boxes in input pixels."""
+
+    images: Count
+    compared: Count
+    unmatched: Count
+    max_box_error_px: float
+    max_score_error: float
+
+
+class Latency(Value):
+    """Hold a model's own time for one frame on one device class, in milliseconds."""
+
+    device_class: str
+    provider: str
+    threads: Count
+    p50_ms: float
+    p95_ms: float
+    frames: Count
+
+
+class Candidate(WireDocument):
+    """Describe the very file that would ship."""
+
+    candidate_id: RunId
+    run_id: RunId
+    snapshot_id: SnapshotId
+    model_id: ModelId
+    onnx_bytes: Count
+    weights_sha256: Sha256
+    weights_bytes: Count
+    input_spec: InputSpec
+    class_list: ClassList
+    parity: ParityReport
+    latency: tuple[Latency, ...] = ()
+    start_sha256: Sha256
+    created_at: UtcTime
+
+
+class GateFinding(Value):
+    """Say what one rule expected and what it got."""
+
+    rule: str
+    passed: bool
+    expected: str
+    got: str
+    detail: str = ""
+
+
+class GateReport(WireDocument):
+    """Keep the verdict on a candidate with every rule's finding (law 10).
+
+    An empty list of findings is never a pass.
+    """
+
+    candidate_id: RunId
+    candidate_model: ModelId
+    champion_model: ModelId | None
+    snapshot_id: SnapshotId
+    findings: Annotated[tuple[GateFinding, ...], Field(min_length=1)]
+    promoted: bool
+    decision_rules: DecisionRules
+    """Thresholds chosen on validation data; they ship with the release."""
+    measures: dict[str, float] = Field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
+    judged_at: UtcTime
+
+
+class TriggerDecision(WireDocument):
+    """Say why a training was asked for or not."""
+
+    decided_at: UtcTime
+    asked: bool
+    verified_new: Count
+    threshold: Count
+    reason: str
+    champion_snapshot: SnapshotId | None = None

@@ -1,0 +1,196 @@
+"""Describe one training run: its data, plan, ticket, record and outcome."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from fleet_contracts.base import Count, Share, UtcTime, Value, WireDocument
+from fleet_contracts.ids import ModelId, RunId, SampleId, Sha256, SnapshotId
+from fleet_contracts.samples import BoxLabel, ClassList
+
+Split = Literal["train", "val", "golden"]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class SnapshotHeader(WireDocument):
+    """Open a manifest: first line of `manifest.jsonl`, followed by one `SnapshotMember` a line."""
+
+    class_list: ClassList
+    parent_snapshot: SnapshotId | None = None
+    members: Count
+    policy: dict[str, JsonValue] = Field(default_factory=dict)
+    """How members were chosen and split, so that a person can repeat it."""
+
+
+class SnapshotMember(Value):
+    """Hold one sample of a snapshot with the labels as they were when it was cut.
+
+    `group_id` names the near-duplicate cluster or burst; a group never spans two splits.
+    `class_list_version` says which classes the labels speak of: nothing is known about later ones.
+    """
+
+    sample_id: SampleId
+    split: Split
+    group_id: str
+    label_revision: Positive
+    class_list_version: Positive
+    class_count: Positive
+    verified: bool
+    source: Literal["human", "teacher", "operator"]
+    boxes: tuple[BoxLabel, ...]
+    width: Positive
+    height: Positive
+    size_bytes: Positive
+    origin: Literal["mined", "import", "capture"] = "mined"
+    slices: dict[str, str] = Field(default_factory=dict)
+
+
+class GpuOffer(Value):
+    """Describe a machine that could be rented; prices in US dollars per hour, None when unknown."""
+
+    provider: str
+    offer_id: str
+    gpu: str
+    gpu_count: Count
+    gpu_memory_mib: Count
+    on_demand_price: Annotated[float, Field(ge=0.0)] | None = None
+    spot_price: Annotated[float, Field(gt=0.0)] | None = None
+    region: str = ""
+    price_source: str = ""
+    priced_at: UtcTime
+
+
+class VramEstimate(Value):
+    """Hold the predicted peak in bytes and the terms it is the sum of."""
+
+    terms: dict[str, Count]
+    peak_bytes: Count
+
+
+class TrainStage(Value):
+    """Train `epochs` epochs at one square image size (pixels) and batch size (images)."""
+
+    image_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
+    epochs: Positive
+    batch: Positive
+    augmentation: Literal["none", "light", "full"] = "light"
+
+
+class StartWeights(Value):
+    """Say which weights a run starts from: the champion or a registered origin, nothing else (law 5)."""
+
+    kind: Literal["champion", "origin"]
+    sha256: Sha256
+    key: str
+    model_id: ModelId | None = None
+
+
+class TrainPlan(WireDocument):
+    """Fix everything about a run before anything is rented. Times in seconds, prices in dollars."""
+
+    run_id: RunId
+    snapshot_id: SnapshotId
+    start: StartWeights
+    class_list: ClassList
+    recipe: str
+    stages: Annotated[tuple[TrainStage, ...], Field(min_length=1)]
+    accumulation: Positive = 1
+    amp: bool = False
+    optimizer: str = "AdamW"
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    final_lr_share: Share = 0.05
+    freeze_layers: Count = 0
+    cache: Literal["none", "ram", "disk"] = "ram"
+    workers: Count = 0
+    threads: Count = 0
+    seed: int = 0
+    vram: VramEstimate | None = None
+    offer: GpuOffer | None = None
+    price_cap: Annotated[float, Field(ge=0.0)] = 0.0
+    deadline: UtcTime | None = None
+    opset: int = 17
+
+
+class TicketObject(Value):
+    """Point at one object a trainer may read, with the hash it must have."""
+
+    name: str
+    url: str
+    sha256: Sha256
+    size_bytes: Count
+
+
+class TrainTicket(WireDocument):
+    """Carry all a trainer needs, wherever it starts: presigned URLs and no key (a secret all the same)."""
+
+    run_id: RunId
+    plan_url: str
+    manifest_url: str
+    shards: tuple[TicketObject, ...]
+    start_weights: TicketObject
+    put_urls: dict[str, str]
+    """Presigned PUTs for the fixed set of object names in `keys.RUN_OUTPUTS` and event segments."""
+    get_urls: dict[str, str]
+    """Presigned GETs for the same names, to resume from."""
+    renew_url: str
+    """Presigned GET of this ticket's own object, which the flow rewrites before `expires_at`."""
+    expires_at: UtcTime
+
+
+class EpochMetrics(Value):
+    """Hold what one epoch measured; losses as ultralytics names them, data wait as a share of step time."""
+
+    epoch: Count
+    seconds: float
+    images_per_second: float
+    learning_rate: float
+    losses: dict[str, float]
+    val: dict[str, float] = Field(default_factory=dict)
+    peak_memory_bytes: Count = 0
+
+
+class RunEvent(WireDocument):
+    """Report one step of a run; event segment N is the object that holds event N."""
+
+    run_id: RunId
+    number: Count
+    at: UtcTime
+    kind: Literal["started", "resumed", "epoch", "rung", "exported", "finished", "failed"]
+    epoch: Count = 0
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class RunRecord(WireDocument):
+    """Keep how a run went, for people and for the planner."""
+
+    run_id: RunId
+    snapshot_id: SnapshotId
+    state: Literal["running", "finished", "failed"]
+    seed: int
+    versions: dict[str, str]
+    device: str
+    started_at: UtcTime
+    ended_at: UtcTime | None = None
+    epochs: tuple[EpochMetrics, ...] = ()
+    rungs: tuple[RunEvent, ...] = ()
+    resumes: tuple[RunEvent, ...] = ()
+    cost: float = 0.0
+    failure: str = ""
+
+
+class Lease(WireDocument):
+    """Own a rented machine: recorded before the launch call (law 8)."""
+
+    lease_id: str
+    run_id: RunId
+    provider: str
+    offer: GpuOffer
+    price_cap: float
+    deadline: UtcTime
+    state: Literal["recorded", "launched", "ended"]
+    machine: str = ""
+    recorded_at: UtcTime
+    ended_at: UtcTime | None = None
+    end_reason: str = ""

@@ -1,0 +1,1 @@
+"""Mirror the packages: one folder of tests a room."""
