@@ -1,0 +1,1 @@
+"""Build, sign and publish releases: keys, TUF metadata, the repository under `releases/`."""

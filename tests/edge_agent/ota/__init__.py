@@ -1,0 +1,1 @@
+"""Test updates on the box."""
