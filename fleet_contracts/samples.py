@@ -80,6 +80,13 @@ class HardExample(WireDocument):
     reasons: Annotated[tuple[Reason, ...], Field(min_length=1)]
     keep_until: UtcTime
     slices: dict[str, str] = Field(default_factory=dict)
+    origin: Literal["mined", "import", "capture"] = "mined"
+    pinned_split: Literal["train", "val", "golden"] | None = None
+    """Set for imported samples that belong to one split for good."""
+    look: str = ""
+    """Perceptual hash in hexadecimal, set by ingest."""
+    committed_at: UtcTime | None = None
+    """Set by ingest; a box leaves it out."""
 
 
 class LabelRecord(WireDocument):
@@ -96,6 +103,8 @@ class LabelRecord(WireDocument):
     verified: bool
     labelled_by: str
     labelled_at: UtcTime
+    imported: bool = False
+    """True for labels that came with old data; they do not count toward the trigger."""
 
 
 class ClassList(WireDocument):

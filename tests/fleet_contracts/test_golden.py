@@ -32,7 +32,7 @@ def test_golden_file_is_read_and_written_back_unchanged(name: str) -> None:
     content = (GOLDEN / f"{name}.json").read_bytes()
     document = decode(type(EXAMPLES[name]), content, where=name)
     before, after = json.loads(content), json.loads(encode(document))
-    assert {key: after[key] for key in before} == before
+    assert _common(after, before) == before
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
@@ -41,7 +41,16 @@ def test_unknown_fields_survive_at_every_level(name: str) -> None:
     data = json.loads(encode(EXAMPLES[name]))
     marked = _mark(data)
     kept = json.loads(encode(decode(type(EXAMPLES[name]), json.dumps(marked).encode(), where=name)))
-    assert kept == marked
+    assert _common(kept, marked) == marked
+
+
+def _common(after: object, before: object) -> object:
+    """Return `after` without the fields that a later version added with a default."""
+    if isinstance(after, dict) and isinstance(before, dict):
+        return {key: _common(item, before[key]) for key, item in after.items() if key in before}
+    if isinstance(after, list) and isinstance(before, list) and len(after) == len(before):
+        return [_common(one, other) for one, other in zip(after, before, strict=True)]
+    return after
 
 
 def _mark(value: object) -> object:
