@@ -1,0 +1,64 @@
+"""Count what the box did, in memory for the loop, with the changes handed out to be made durable.
+
+The loop only adds; the outbox's writer takes the changes and stores them in the same transaction as the
+progress they belong to, so that a killed agent counts no frame twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+INSPECTED = "frames_inspected"
+DROPPED = "frames_dropped"
+UNREADABLE = "frames_unreadable"
+LOST = "outbox_lost"
+RECEIPTS = "receipts"
+PART = "part."
+"""Prefix of the counts of parts by verdict."""
+KEPT = "kept."
+"""Prefix of the counts of examples by the reason they were kept for."""
+
+
+class Counters:
+    """Hold counts since the outbox was made."""
+
+    def __init__(self, stored: Mapping[str, int] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._totals: Counter[str] = Counter(dict(stored or {}))
+        self._changes: Counter[str] = Counter()
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Count something whose storing need not be tied to anything else."""
+        with self._lock:
+            self._totals[name] += count
+            self._changes[name] += count
+
+    def add_stored(self, changes: Mapping[str, int]) -> None:
+        """Count what is already durable."""
+        with self._lock:
+            self._totals.update(changes)
+
+    def take_changes(self) -> dict[str, int]:
+        """Return what was counted since the last call, to be stored."""
+        with self._lock:
+            changes, self._changes = self._changes, Counter()
+        return dict(changes)
+
+    def give_back(self, changes: Mapping[str, int]) -> None:
+        """Return changes that could not be stored."""
+        with self._lock:
+            self._changes.update(changes)
+
+    def value(self, name: str) -> int:
+        """Return one count."""
+        with self._lock:
+            return self._totals[name]
+
+    def with_prefix(self, prefix: str) -> dict[str, int]:
+        """Return the counts under a prefix, the prefix cut off."""
+        with self._lock:
+            return {
+                name[len(prefix) :]: count for name, count in self._totals.items() if name.startswith(prefix)
+            }

@@ -1,0 +1,75 @@
+"""Name what can go wrong on the box.
+
+    AgentError                    something on the box cannot go on as asked
+    ├── ConfigError               the configuration file is missing, unreadable or wrong
+    ├── SourceError               a camera, folder or video that cannot be used at all
+    ├── FrameUnreadable           one frame that cannot be decoded; the loop goes on
+    ├── DiskFull                  no room for an example; it is counted as lost, the loop goes on
+    ├── OutboxError               the outbox cannot be opened or written
+    ├── LinkAway                  the broker cannot be reached now; asked again later
+    └── UploadError               an upload did not work
+        ├── StoreAway             the object store cannot be reached now; asked again later
+        └── UploadRefused         the store refused the URL (expired, forged); a new grant is needed
+
+Every message says what was expected, what was got and where; `diagnostics()` says what to do now.
+"""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Tell that something on the box cannot go on as asked.
+
+    Args:
+        expected: what was wanted, in words.
+        got: what was found.
+        where: file, camera, topic or address.
+        now: what the person who reads this should do.
+    """
+
+    def __init__(self, *, expected: str, got: str, where: str, now: str = "") -> None:
+        self.expected = expected
+        self.got = got
+        self.where = where
+        self.now = now
+        super().__init__(f"{where}: expected {expected}, got {got}" + (f". {now}" if now else ""))
+
+    def diagnostics(self) -> str:
+        """Say what to do now."""
+        return self.now or "Nothing was lost; the agent tries again by itself."
+
+
+class ConfigError(AgentError):
+    """Tell that the configuration cannot be used; the message lists every wrong key."""
+
+
+class SourceError(AgentError):
+    """Tell that a camera, folder or video cannot be used at all."""
+
+
+class FrameUnreadable(AgentError):
+    """Tell that one frame could not be decoded."""
+
+
+class DiskFull(AgentError):
+    """Tell that an example could not be kept because the disk or the quota is full."""
+
+
+class OutboxError(AgentError):
+    """Tell that the outbox could not be opened or written."""
+
+
+class LinkAway(AgentError):
+    """Tell that the broker could not be reached now."""
+
+
+class UploadError(AgentError):
+    """Tell that an upload did not work."""
+
+
+class StoreAway(UploadError):
+    """Tell that the object store could not be reached, or answered that it is overloaded."""
+
+
+class UploadRefused(UploadError):
+    """Tell that the store refused this URL; only a new grant helps."""

@@ -1,0 +1,118 @@
+"""Be the command `whetstone-agent`: run the daemon, or say how it fares.
+
+whetstone-agent run --config /etc/whetstone/agent.toml
+whetstone-agent status --config /etc/whetstone/agent.toml
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from edge_agent import agent_version
+from edge_agent.agent import LOCK_FILE, STATUS_FILE, Agent, World, real_world
+from edge_agent.config import AgentConfig, load_config
+from edge_agent.errors import AgentError
+from fleet_contracts.base import decode
+from fleet_contracts.errors import ContractError
+from fleet_contracts.releases import DeviceReport
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+LOOK_EVERY_S = 0.5
+STOP_WITHIN_S = 4.5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0 well, 1 failed, 2 wrong configuration."""
+    options = _parser().parse_args(arguments)
+    try:
+        config = load_config(options.config)
+        if options.command == "status":
+            return show_status(config)
+        _log_to_stderr(options.log_level)
+        return run(config, real_world())
+    except AgentError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+
+
+def run(config: AgentConfig, world: World) -> int:
+    """Run the daemon until SIGTERM or SIGINT, or until its source has ended."""
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    agent = Agent(config, world)
+    agent.start()
+    while not stop.is_set() and not agent.wait(0):
+        stop.wait(LOOK_EVERY_S)
+    # A disk or driver that hangs in the system cannot be waited for; what is durable is durable.
+    last_resort = threading.Timer(STOP_WITHIN_S, os._exit, (EXIT_FAILED,))
+    last_resort.daemon = True
+    last_resort.start()
+    agent.stop()
+    last_resort.cancel()
+    return EXIT_FAILED if agent.failed else EXIT_OK
+
+
+def show_status(config: AgentConfig) -> int:
+    """Write the last report; the exit code is 0 only if the agent runs."""
+    running = _is_running(config.data_dir / LOCK_FILE)
+    path = config.data_dir / STATUS_FILE
+    sys.stdout.write(
+        f"agent {config.task_id}/{config.device_id}: {'running' if running else 'not running'}\n"
+    )
+    try:
+        report = decode(DeviceReport, path.read_bytes(), where=str(path))
+    except (OSError, ContractError):
+        sys.stdout.write(f"no report yet at {path}\n")
+        return EXIT_OK if running else EXIT_FAILED
+    for name, value in report.model_dump(
+        mode="json", exclude={"schema_version", "task_id", "device_id"}
+    ).items():
+        sys.stdout.write(f"  {name}: {value}\n")
+    return EXIT_OK if running else EXIT_FAILED
+
+
+def _is_running(lock_file: Path) -> bool:
+    """Tell whether somebody holds the lock of the data folder."""
+    try:
+        with lock_file.open("r", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="whetstone-agent", description="Inspect parts on a factory box.")
+    parser.add_argument("--version", action="version", version=agent_version())
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, words in (("run", "run the daemon"), ("status", "say how the daemon fares")):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("--config", type=Path, required=True, help="the agent's TOML file")
+        command.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    return parser
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,90 @@
+"""Say why a frame is a hard example. Pure: no clock, no file, no random generator.
+
+>>> RandomFloor(1.0).check(SeenFrame(Detections.empty(), "cam0", "part-1", 0)).rule
+'random'
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from detection.detections import Detections
+from fleet_contracts.samples import Reason
+
+CAPTURE = "capture"
+UNCERTAIN = "uncertain"
+NOTHING_SEEN = "nothing-seen"
+RANDOM = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFrame:
+    """Hold what a rule may look at."""
+
+    detections: Detections
+    camera: str
+    part_id: str
+    frame_in_part: int
+
+
+class MiningRule(Protocol):
+    """Be one reason to keep a frame."""
+
+    def check(self, seen: SeenFrame) -> Reason | None:
+        """Return the reason with its score (0 to 1, higher is more valuable), or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class UncertainScore:
+    """Keep a frame with a detection whose confidence lies in `low` <= c < `high`."""
+
+    low: float
+    high: float
+
+    def check(self, seen: SeenFrame) -> Reason | None:
+        """Score by how near the most uncertain detection lies to the middle of the band."""
+        confidence = seen.detections.confidence
+        inside = confidence[(confidence >= self.low) & (confidence < self.high)]
+        if inside.size == 0:
+            return None
+        middle, half = (self.low + self.high) / 2, max((self.high - self.low) / 2, 1e-6)
+        score = float(1.0 - abs(inside - middle).min() / half)
+        return Reason(
+            rule=UNCERTAIN,
+            score=round(max(score, 0.0), 4),
+            detail=f"{inside.size} of {confidence.size} between {self.low} and {self.high}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NothingSeen:
+    """Keep a frame in which nothing reaches `low`: a good part, or something the model does not know."""
+
+    low: float
+
+    def check(self, seen: SeenFrame) -> Reason | None:
+        """Score by how little was seen: 1 for an empty frame."""
+        best = float(seen.detections.confidence.max(initial=0.0))
+        if best >= self.low:
+            return None
+        return Reason(rule=NOTHING_SEEN, score=round(1.0 - best, 4), detail=f"best score {best:.3f}")
+
+
+@dataclass(frozen=True, slots=True)
+class RandomFloor:
+    """Keep a fixed share of all frames, so that what the model is sure and wrong about is seen too.
+
+    The draw is a hash of part and frame, so a frame inspected again after a restart draws the same.
+    """
+
+    share: float
+
+    def check(self, seen: SeenFrame) -> Reason | None:
+        """Return a reason for the drawn frames, all of the same low score."""
+        text = f"{seen.camera}/{seen.part_id}/{seen.frame_in_part}"
+        draw = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+        if draw >= self.share:
+            return None
+        return Reason(rule=RANDOM, score=0.1, detail=f"share {self.share}")

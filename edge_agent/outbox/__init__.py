@@ -1,0 +1,9 @@
+"""Keep hard examples on the box until the cloud has given a receipt for them."""
+
+from __future__ import annotations
+
+from edge_agent.outbox.disk_guard import DiskGuard
+from edge_agent.outbox.outbox import Outbox, PartKey, WaitingRow
+from edge_agent.outbox.writer import KeptFrame, OutboxWriter, PartDone
+
+__all__ = ["DiskGuard", "KeptFrame", "Outbox", "OutboxWriter", "PartDone", "PartKey", "WaitingRow"]

@@ -1,0 +1,81 @@
+"""Open the outbox after anything may have happened to it: kill, power cut, damaged database.
+
+The files are the truth about what is kept; the database adds states, progress and counts. A damaged
+database is set aside, never deleted, and made again from the files; a folder source is then read again
+from its beginning, which does no harm, since the same bytes are the same sample.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+
+from edge_agent.counters import KEPT, LOST
+from edge_agent.errors import OutboxError
+from edge_agent.files import move_aside
+from edge_agent.outbox.files import ExampleFiles
+from edge_agent.outbox.schema import ADD_COUNT, INSERT_ROW, KEEP_FRAME, open_database, place_of
+
+logger = logging.getLogger("whetstone.edge.outbox")
+
+
+def open_or_rebuild(folder: Path, files: ExampleFiles) -> tuple[sqlite3.Connection, int]:
+    """Return the open database and how many examples were taken in from files without a row.
+
+    Raises:
+        OutboxError: the folder cannot be used.
+    """
+    try:
+        files.folder.mkdir(parents=True, exist_ok=True)
+        database = _open(folder)
+        return database, _reconcile(database, files)
+    except (OSError, sqlite3.Error) as error:
+        raise OutboxError(
+            expected="a folder for the outbox",
+            got=str(error),
+            where=str(folder),
+            now="Check the disk, its space and the owner of the folder.",
+        ) from error
+
+
+def _open(folder: Path) -> sqlite3.Connection:
+    path = folder / "outbox.db"
+    try:
+        return open_database(path)
+    except sqlite3.OperationalError:
+        # Locked, read-only or full: nothing is wrong with the content.
+        raise
+    except sqlite3.DatabaseError as error:
+        logger.warning("outbox.damaged %s %s", path, error)
+        for name in ("outbox.db", "outbox.db-wal", "outbox.db-shm"):
+            if (folder / name).exists():
+                move_aside(folder / name, folder / "damaged")
+        return open_database(path)
+
+
+def _reconcile(database: sqlite3.Connection, files: ExampleFiles) -> int:
+    """Make rows and files agree: files without a row are taken in, rows without files are let go.
+
+    Rows that were leaving when the agent ended go first, with what is left of their files.
+    """
+    for (sample_id,) in database.execute("SELECT sample_id FROM rows WHERE state = 'leaving'").fetchall():
+        files.remove(str(sample_id))
+    database.execute("DELETE FROM rows WHERE state = 'leaving'")
+    rows = {str(row[0]) for row in database.execute("SELECT sample_id FROM rows").fetchall()}
+    on_disk = files.ids()
+    database.execute("BEGIN IMMEDIATE")
+    for sample_id in rows - on_disk:
+        logger.warning("outbox.files-missing %s", sample_id)
+        database.execute("DELETE FROM rows WHERE sample_id = ?", (sample_id,))
+        database.execute(ADD_COUNT, (LOST, 1))
+    taken_in = 0
+    for example, size, total in files.whole_examples(without=rows & on_disk):
+        added_at = example.sightings[0].captured_at.isoformat()
+        database.execute(INSERT_ROW, (example.sample_id, size, total, added_at))
+        database.execute(ADD_COUNT, (KEPT + example.reasons[0].rule, 1))
+        # Its part was not done, or it would have its row: it must not be kept again when it comes again.
+        database.execute(KEEP_FRAME, place_of(example))
+        taken_in += 1
+    database.execute("COMMIT")
+    return taken_in

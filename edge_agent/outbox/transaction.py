@@ -1,0 +1,60 @@
+"""Do several things to the outbox's database or none, and say in our words what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from edge_agent.errors import DiskFull, OutboxError
+
+FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Transaction(AbstractContextManager[object]):
+    """Commit what was done inside, or roll back when it raised."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                self._database.execute("COMMIT")
+        finally:
+            # SQLite rolls back by itself when the disk is full; a failed commit leaves the transaction open.
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+
+
+def disk_error(error: OSError, folder: Path) -> DiskFull | OutboxError:
+    """Say in our words what the file system said."""
+    if error.errno in FULL_ERRORS:
+        return DiskFull(
+            expected="room on the disk",
+            got=str(error.strerror),
+            where=str(folder),
+            now="Free some disk space; the loop goes on without keeping.",
+        )
+    return OutboxError(expected="a folder that can be written", got=str(error), where=str(folder))
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Tell whether SQLite found no room; it has only one error for all that is wrong with a disk."""
+    return "disk is full" in str(error)
+
+
+def database_error(error: sqlite3.Error, folder: Path) -> DiskFull | OutboxError:
+    """Say in our words what SQLite said."""
+    if is_full(error):
+        return DiskFull(
+            expected="room for the outbox's database",
+            got=str(error),
+            where=str(folder),
+            now="Free some disk space; the loop goes on without keeping.",
+        )
+    return OutboxError(expected="an outbox database that can be written", got=str(error), where=str(folder))
