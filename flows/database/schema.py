@@ -1,0 +1,63 @@
+"""Gather the tables: two truths, kept in two files and never mixed.
+
+`view_rows` is a view of the bucket that one command rebuilds; `own_rows` lives in the database alone.
+"""
+
+from __future__ import annotations
+
+from flows.database.base import Base, UtcDateTime
+from flows.database.own_rows import (
+    CandidateRow,
+    ChampionRow,
+    DeviceRow,
+    GrantRow,
+    LeaseRow,
+    OriginRow,
+    QuarantineRow,
+    RolloutRow,
+    RunRow,
+    RunState,
+    TriggerRow,
+)
+from flows.database.view_rows import (
+    ClassListRow,
+    LabelFileRow,
+    LabelRow,
+    LabelSource,
+    Origin,
+    SampleRow,
+    ShardRow,
+    SightingRow,
+    SnapshotMemberRow,
+    SnapshotRow,
+    Split,
+    TombstoneRow,
+)
+
+__all__ = [
+    "Base",
+    "CandidateRow",
+    "ChampionRow",
+    "ClassListRow",
+    "DeviceRow",
+    "GrantRow",
+    "LabelFileRow",
+    "LabelRow",
+    "LabelSource",
+    "LeaseRow",
+    "Origin",
+    "OriginRow",
+    "QuarantineRow",
+    "RolloutRow",
+    "RunRow",
+    "RunState",
+    "SampleRow",
+    "ShardRow",
+    "SightingRow",
+    "SnapshotMemberRow",
+    "SnapshotRow",
+    "Split",
+    "TombstoneRow",
+    "TriggerRow",
+    "UtcDateTime",
+]
