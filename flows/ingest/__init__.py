@@ -1,0 +1,1 @@
+"""Take in what boxes send: grants, verification, the commit of a sample, receipts, and the sweep."""

@@ -1,0 +1,1 @@
+"""Bring labels in: YOLO text files from a folder, and old data sets that are imported whole."""

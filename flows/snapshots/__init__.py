@@ -1,0 +1,1 @@
+"""Cut snapshots: immutable, content-addressed training data with splits that do not leak."""
