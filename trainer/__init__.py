@@ -1,0 +1,1 @@
+"""Run one training: dataset on disk, plan, child process, export, validation and gate."""

@@ -1,0 +1,234 @@
+"""Do one training run from its ticket, anywhere: the procedure of a rented machine.
+
+(0) The caller gives a ticket file and a work folder; the same folder continues the same run.
+(1) Read the ticket and take the folder's lock, so that two trainers never share it.
+(2) Fetch plan and manifest and check that they belong together.
+(3) If a result is already in the store, return it: doing a run twice has the effect of once.
+(4) Fetch shards and start weights, verified, and put the dataset on disk.
+(5) Take the newest uploaded checkpoint if this folder has none.
+(6) Train stage after stage; a child that dies is started again from its last checkpoint.
+(7) Measure latency and describe the candidate.
+(8) Send model, weights and record, and the result last: its presence is the commit.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from fleet_contracts import keys
+from fleet_contracts.base import decode, encode, utc_now
+from fleet_contracts.errors import ContractError
+from fleet_contracts.ids import sha256_of
+from fleet_contracts.judging import Candidate
+from fleet_contracts.manifest import decode_manifest
+from fleet_contracts.training import RunRecord, SnapshotHeader, SnapshotMember, TrainPlan, TrainTicket
+from trainer.backend_job import ONNX_FILE, BackendResult
+from trainer.dataset import materialise
+from trainer.errors import TicketRefused, TrainerError, TransferFailed
+from trainer.fetch import Fetcher
+from trainer.journal import Journal
+from trainer.latency import measure_latency
+from trainer.report_back import Reporter, fetch_checkpoint, read_note, slot_after
+from trainer.shards import ShardReader
+from trainer.stages import StageRun, run_stages, stage_checkpoint
+from trainer.ticket_desk import TicketDesk
+from trainer.wire import HttpWire, Wire, WireDown
+
+T = TypeVar("T")
+_log = logging.getLogger("whetstone.trainer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    plan: TrainPlan
+    header: SnapshotHeader
+    members: tuple[SnapshotMember, ...]
+    start: Path
+    dataset: Path
+
+
+def run_ticket(
+    ticket_path: Path, work_dir: Path, *, wire: Wire | None = None, stop: threading.Event | None = None
+) -> Candidate:
+    """Train what a ticket asks for and return the candidate that was sent.
+
+    Args:
+        ticket_path: file with a `TrainTicket`; a secret.
+        work_dir: folder for everything the run keeps; reuse it to continue.
+        wire: the way to the store; HTTP unless a test brings another.
+        stop: when set, the run ends at once and can be continued later.
+
+    Raises:
+        TicketRefused: ticket, plan and manifest do not belong together, or another trainer has the folder.
+        TransferFailed: the store cannot be reached; nothing is lost, start again.
+        DatasetRefused: the data are not what the manifest says.
+        BackendFailed: training failed for good; the failure was reported to the store.
+    """
+    # (1)
+    ticket = decode(TrainTicket, ticket_path.read_bytes(), where=str(ticket_path))
+    with _locked(work_dir):
+        desk = TicketDesk(ticket, wire or HttpWire())
+        return _run(desk, work_dir, stop or threading.Event())
+
+
+def _run(desk: TicketDesk, work_dir: Path, stop: threading.Event) -> Candidate:
+    fetcher = Fetcher(desk, work_dir / "cache")
+    # (2)
+    plan, header, members = _read_documents(fetcher, desk.current())
+    # (3)
+    done = _earlier_result(desk)
+    if done is not None:
+        return done
+    note = _calmly(lambda: read_note(desk))
+    journal = Journal(plan, _earlier_record(desk), _next_event(desk, note.next_event if note else 0))
+    with Reporter(desk, next_slot=slot_after(note)) as reporter:
+        try:
+            # (4)
+            inputs = _stage_inputs(fetcher, desk, work_dir, (plan, header, members))
+            # (5)
+            if note is not None and not stage_checkpoint(work_dir, note.stage).is_file():
+                file = stage_checkpoint(work_dir, note.stage)
+                taken = _calmly(lambda: fetch_checkpoint(desk, note, file))
+                _log.info("trainer.checkpoint_fetched taken=%s epoch=%s", taken, note.epoch)
+            # (6)
+            run = StageRun(plan, inputs.start, inputs.dataset, work_dir, journal, reporter, stop)
+            result = run_stages(run)
+            # (7)
+            candidate = _describe(plan, result)
+        except (TrainerError, ContractError) as error:
+            if not stop.is_set():
+                _report_failure(reporter, journal, error)
+            raise
+        # (8)
+        _send(reporter, journal, candidate, result)
+        return candidate
+
+
+@contextmanager
+def _locked(work_dir: Path) -> Iterator[None]:
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with (work_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TicketRefused(
+                expected="a work folder of one trainer", got="another trainer at work in it",
+                where=str(work_dir), now="Wait for the other one, or end it.",
+            ) from error  # fmt: skip
+        yield
+
+
+def _read_documents(
+    fetcher: Fetcher, ticket: TrainTicket
+) -> tuple[TrainPlan, SnapshotHeader, tuple[SnapshotMember, ...]]:
+    plan = decode(TrainPlan, fetcher.document(lambda one: one.plan_url, "plan.json"), where="plan.json")
+    if (plan.run_id, plan.task_id) != (ticket.run_id, ticket.task_id):
+        raise TicketRefused(expected=f"the plan of {ticket.run_id}", got=plan.run_id, where="plan.json")
+    if plan.start.sha256 != ticket.start_weights.sha256:
+        raise TicketRefused(
+            expected=f"start weights {plan.start.sha256}", got=ticket.start_weights.sha256, where="ticket"
+        )
+    content = fetcher.document(lambda one: one.manifest_url, "manifest.jsonl")
+    if sha256_of(content) != plan.snapshot_id:
+        raise TicketRefused(
+            expected=f"snapshot {plan.snapshot_id}", got=f"a manifest with hash {sha256_of(content)}",
+            where="manifest.jsonl", now="A manifest never changes under its name; cut the snapshot again.",
+        )  # fmt: skip
+    header, members = decode_manifest(content, where="manifest.jsonl")
+    plan.class_list.require_continues(header.class_list, where="plan.json")
+    return plan, header, members
+
+
+def _stage_inputs(
+    fetcher: Fetcher,
+    desk: TicketDesk,
+    work_dir: Path,
+    documents: tuple[TrainPlan, SnapshotHeader, tuple[SnapshotMember, ...]],
+) -> _Inputs:
+    plan, header, members = documents
+    ticket = desk.current()
+    shards = [fetcher.object(shard) for shard in ticket.shards]
+    weights = fetcher.object(ticket.start_weights)
+    start = weights.with_suffix(".pt")
+    if not start.exists():
+        start.hardlink_to(weights)
+    with ShardReader(shards) as reader:
+        dataset = materialise(members, reader.image_of, work_dir / "dataset", plan.class_list)
+    return _Inputs(plan, header, members, start, dataset.folder)
+
+
+def _earlier_result(desk: TicketDesk) -> Candidate | None:
+    content = _calmly(lambda: desk.read("result.json"))
+    return decode(Candidate, content, where="result.json") if content else None
+
+
+def _earlier_record(desk: TicketDesk) -> RunRecord | None:
+    content = _calmly(lambda: desk.read("run.json"))
+    try:
+        record = decode(RunRecord, content, where="run.json") if content else None
+    except ContractError as error:
+        _log.warning("trainer.record_unreadable error=%s", error)
+        return None
+    return record.model_copy(update={"state": "running", "ended_at": None, "failure": ""}) if record else None
+
+
+def _next_event(desk: TicketDesk, hint: int) -> int:
+    """Return the first event number nobody wrote yet; the note's number may be some events behind."""
+    number = hint
+    while number < keys.MAX_EVENT_SEGMENTS:
+        if _calmly(partial(desk.read, keys.event_name(number))) is None:
+            break
+        number += 1
+    return number
+
+
+def _calmly(read: Callable[[], T]) -> T | None:
+    """Read something optional: a store that is away costs a resume from it, never the run."""
+    try:
+        return read()
+    except (WireDown, TransferFailed) as error:
+        _log.warning("trainer.not_read error=%s", error)
+        return None
+
+
+def _describe(plan: TrainPlan, result: BackendResult) -> Candidate:
+    if not (result.onnx and result.onnx_sha256 and result.input_spec and result.parity):
+        raise TrainerError(expected="an exported model", got="weights alone", where=plan.run_id)
+    return Candidate(
+        task_id=plan.task_id, candidate_id=plan.run_id, run_id=plan.run_id, snapshot_id=plan.snapshot_id,
+        model_id=result.onnx_sha256, onnx_bytes=result.onnx.stat().st_size,
+        weights_sha256=result.weights_sha256, weights_bytes=result.weights.stat().st_size,
+        input_spec=result.input_spec, class_list=plan.class_list, parity=result.parity,
+        latency=(measure_latency(result.onnx),), start_sha256=plan.start.sha256, created_at=utc_now(),
+    )  # fmt: skip
+
+
+def _send(reporter: Reporter, journal: Journal, candidate: Candidate, result: BackendResult) -> None:
+    last = sum(1 for _ in journal.record.epochs)
+    reporter.event(journal.event("finished", last, {"model_id": candidate.model_id}))
+    reporter.results([
+        ("model.onnx", (result.weights.parent / ONNX_FILE).read_bytes()),
+        ("weights.pt", result.weights.read_bytes()),
+        ("run.json", encode(journal.ended())),
+        ("result.json", encode(candidate)),
+    ])  # fmt: skip
+
+
+def _report_failure(reporter: Reporter, journal: Journal, error: TrainerError | ContractError) -> None:
+    """Tell the store why; that it cannot be told must not hide the reason itself."""
+    event = journal.event("failed", len(journal.record.epochs), {"error": str(error)[:2000]})
+    reporter.event(event)
+    try:
+        reporter.results([
+            ("run.json", encode(journal.ended(failure=str(error)[:2000]))), ("failure.json", encode(event))
+        ])  # fmt: skip
+    except (TransferFailed, TicketRefused) as unsent:
+        _log.error("trainer.failure_not_sent error=%s", unsent)

@@ -1,0 +1,120 @@
+"""Run the stages of a plan one after the other, each in a child, each starting from the one before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from fleet_contracts.base import utc_now
+from fleet_contracts.training import TrainPlan
+from trainer.backend import Stop, run_to_end
+from trainer.backend_job import CHECKPOINT_FILE, RESULT_FILE, BackendEvent, BackendJob, BackendResult
+from trainer.errors import TrainerError
+from trainer.journal import Journal
+from trainer.report_back import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """Hold what all stages of a run share."""
+
+    plan: TrainPlan
+    start: Path
+    dataset: Path
+    work_dir: Path
+    journal: Journal
+    reporter: Reporter
+    stop: Stop
+
+
+def stage_folder(work_dir: Path, stage: int) -> Path:
+    """Return the folder of one stage."""
+    return work_dir / f"stage-{stage}"
+
+
+def stage_checkpoint(work_dir: Path, stage: int) -> Path:
+    """Return where a stage's child keeps its checkpoint."""
+    return stage_folder(work_dir, stage) / CHECKPOINT_FILE
+
+
+def run_stages(run: StageRun) -> BackendResult:
+    """Train every stage that is not done yet and return the last one's result.
+
+    Raises:
+        BackendFailed: a child failed for good.
+        TrainerError: the plan's deadline passed.
+    """
+    first = _first_open_stage(run)
+    start = run.start
+    for stage in range(first, len(run.plan.stages)):
+        result = _run_stage(run, stage, start)
+        start = result.weights
+    return result
+
+
+def job_of(run: StageRun, stage: int, start: Path) -> BackendJob:
+    """Return the work of one stage."""
+    plan, step = run.plan, run.plan.stages[stage]
+    return BackendJob.model_validate({
+        "start": str(start), "dataset": run.dataset, "out": stage_folder(run.work_dir, stage),
+        "class_names": plan.class_list.names, "image_size": step.image_size, "epochs": step.epochs,
+        "batch": step.batch, "accumulation": plan.accumulation, "augmentation": step.augmentation,
+        "learning_rate": plan.learning_rate, "final_lr_share": plan.final_lr_share,
+        "optimizer": plan.optimizer, "freeze_layers": plan.freeze_layers, "seed": plan.seed,
+        "threads": plan.threads, "workers": plan.workers, "cache": plan.cache, "opset": plan.opset,
+        "precision": "auto" if plan.amp else "fp32", "resume": True,
+        "export": stage == len(plan.stages) - 1, "lineage": f"{plan.run_id}/stage-{stage}",
+    })  # fmt: skip
+
+
+def _first_open_stage(run: StageRun) -> int:
+    """Return the newest stage that has a checkpoint; it continues from there without the stages before it.
+
+    Its start weights then matter for their shapes alone, and those the run's own start has too.
+    """
+    begun = [
+        stage for stage in range(len(run.plan.stages)) if stage_checkpoint(run.work_dir, stage).is_file()
+    ]
+    return max(begun, default=0)
+
+
+def _run_stage(run: StageRun, stage: int, start: Path) -> BackendResult:
+    job = job_of(run, stage, start)
+    finished = job.out / RESULT_FILE
+    if finished.is_file():
+        return BackendResult.model_validate_json(finished.read_bytes())
+    stop = _Until(run.stop, run.plan.deadline)
+
+    def listen(event: BackendEvent) -> None:
+        run.reporter.event(run.journal.heard(event, stage=stage))
+        if event.kind == "epoch":
+            run.reporter.checkpoint(
+                job.out / CHECKPOINT_FILE, stage=stage, epoch=event.epoch, record=run.journal.record
+            )
+
+    try:
+        return run_to_end(job, listen, stop=stop)
+    except TrainerError as error:
+        if not stop.is_late():
+            raise
+        raise TrainerError(
+            expected=f"the end of training by {run.plan.deadline}",
+            got=f"stage {stage} unfinished",
+            where=run.plan.run_id,
+            now="Give the run a later deadline or fewer epochs.",
+        ) from error
+
+
+class _Until:
+    """Be set when somebody asked to stop or the deadline has passed."""
+
+    def __init__(self, asked: Stop, deadline: datetime | None) -> None:
+        self._asked = asked
+        self._deadline = deadline
+
+    def is_set(self) -> bool:
+        return self._asked.is_set() or self.is_late()
+
+    def is_late(self) -> bool:
+        return self._deadline is not None and utc_now() > self._deadline

@@ -1,0 +1,156 @@
+"""Be the training child: `python -m trainer.ultralytics_backend.child JOB.json PARENT_PID`.
+
+(1) Die with the parent, yield the processor, set the environment, and only then import ultralytics.
+(2) Build the model, or refuse the start weights.
+(3) Train, checkpoint by checkpoint (an export job skips this).
+(4) Write weights, ONNX and parity.
+(5) Write the result last: its presence says that everything else is whole.
+
+A failure is written as `backend-failure.json`; the parent decides whether another start may help.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from trainer.backend_job import (
+    EVENTS_FILE,
+    FAILURE_FILE,
+    ONNX_FILE,
+    RESULT_FILE,
+    WEIGHTS_FILE,
+    BackendEvent,
+    BackendFailure,
+    BackendJob,
+    BackendResult,
+    ExportJob,
+    read_job,
+    write_whole,
+)
+from trainer.ultralytics_backend import environment
+
+
+def main(arguments: list[str]) -> int:
+    """Do the job named on the command line; the exit status is 0 when the result was written."""
+    job = read_job(Path(arguments[0]))
+    # (1)
+    environment.die_with_parent(int(arguments[1]))
+    environment.prepare(job.out / "ultralytics-config", threads=job.threads, niceness=job.niceness)
+    try:
+        _work(job)
+    except Exception as error:  # noqa: BLE001 - the outer edge of the process: told to the parent as a document
+        import traceback
+
+        traceback.print_exc()
+        failure = BackendFailure(
+            error=type(error).__name__, message=str(error)[:2000], resumable=getattr(error, "resumable", True)
+        )
+        write_whole(job.out / FAILURE_FILE, failure.model_dump_json().encode())
+        return 1
+    return 0
+
+
+def _work(job: BackendJob | ExportJob) -> None:
+    import torch
+
+    from trainer.ultralytics_backend.models import build_model
+
+    environment.silence_ultralytics()
+    torch.set_num_threads(environment.usable_threads(job.threads))
+    torch.set_flush_denormal(True)  # tiny numbers of a fresh network cost a CPU ten times an ordinary one
+    began = time.monotonic()
+    emit = _Emitter(job.out / EVENTS_FILE)
+    torch.manual_seed(job.seed if isinstance(job, BackendJob) else 0)
+    # (2)
+    model = build_model(str(job.start), job.class_names)
+    device = "0" if torch.cuda.is_available() else "cpu"
+    emit(BackendEvent("started", 0, {"device": _device_name(), "versions": _versions(), "kind": job.kind}))
+    # (3)
+    if isinstance(job, BackendJob):
+        model = _train(job, model, emit, device)
+    # (4)
+    result = _ship(job, model, emit)
+    # (5)
+    result = result.model_copy(update={
+        "device": _device_name(), "versions": _versions(), "seconds": round(time.monotonic() - began, 3)
+    })  # fmt: skip
+    write_whole(job.out / RESULT_FILE, result.model_dump_json().encode())
+    emit(BackendEvent("finished", result.epochs, {"seconds": result.seconds}))
+
+
+def _train(job: BackendJob, model: Any, emit: _Emitter, device: str) -> Any:
+    import torch
+
+    from trainer.dataset import open_dataset
+    from trainer.ultralytics_backend import precision, settings, training
+
+    if job.memory_share < 1.0 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(job.memory_share)
+    masked = open_dataset(job.dataset).masked_images > 0
+    overrides = settings.overrides_of(job, masked=masked, device=device)
+    overrides["amp"] = precision.choose(job.precision, device)
+    return training.train(job, overrides, model, emit, settings.fingerprint_of(job))
+
+
+def _ship(job: BackendJob | ExportJob, model: Any, emit: _Emitter) -> BackendResult:
+    from fleet_contracts.ids import sha256_of
+    from trainer.ultralytics_backend.data import parity_files
+    from trainer.ultralytics_backend.export import export_onnx
+    from trainer.ultralytics_backend.parity import compare
+    from trainer.ultralytics_backend.weights import save_weights
+
+    weights = job.out / WEIGHTS_FILE
+    save_weights(weights, model)
+    epochs = job.epochs if isinstance(job, BackendJob) else 0
+    result = BackendResult(
+        weights=weights,
+        weights_sha256=sha256_of(weights.read_bytes()),
+        class_names=job.class_names,
+        epochs=epochs,
+    )
+    if isinstance(job, BackendJob) and not job.export:
+        return result
+    onnx = job.out / ONNX_FILE
+    spec = export_onnx(copy.deepcopy(model), job.class_names, job.image_size, onnx, job.opset)
+    folder = job.dataset if isinstance(job, BackendJob) else job.parity_folder
+    images = parity_files(folder, job.parity_images) if folder else []
+    parity = compare(model, onnx, spec, images)
+    digest = sha256_of(onnx.read_bytes())
+    emit(BackendEvent("exported", epochs, {"onnx_sha256": digest, "parity": parity.model_dump()}))
+    return result.model_copy(
+        update={"onnx": onnx, "onnx_sha256": digest, "input_spec": spec, "parity": parity}
+    )
+
+
+class _Emitter:
+    """Append events to the file the parent tails; one write a line, so no reader meets half of one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, event: BackendEvent) -> None:
+        with self._path.open("a") as stream:
+            stream.write(event.to_line())
+
+
+def _device_name() -> str:
+    import torch
+
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else "cpu"
+
+
+def _versions() -> dict[str, str]:
+    import onnx
+    import torch
+    import ultralytics
+
+    return {"python": sys.version.split()[0], "torch": str(torch.__version__),
+            "ultralytics": ultralytics.__version__, "onnx": onnx.__version__}  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

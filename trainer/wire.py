@@ -1,0 +1,130 @@
+"""Move bytes over HTTP: one port with two verbs, the real one on urllib3, and a twin in memory.
+
+Presigned URLs are secrets: they appear in no log line and no error message, only the object's name does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+CHUNK_BYTES = 1 << 16
+"""A broken answer loses at most the chunk it broke in."""
+
+
+class WireDown(Exception):
+    """Tell that no answer came: refused, cut, or too slow; another attempt may help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Hold an answer; `chunks` yields the body once and may raise `WireDown`."""
+
+    status: int
+    chunks: Iterator[bytes]
+
+    def body(self, limit: int) -> bytes:
+        """Return the body, cut after `limit` bytes."""
+        content = bytearray()
+        for chunk in self.chunks:
+            content += chunk
+            if len(content) >= limit:
+                break
+        return bytes(content[:limit])
+
+
+class Wire(Protocol):
+    """Be a way to objects behind URLs."""
+
+    def get(self, url: str, *, start: int = 0) -> Reply:
+        """Ask for an object from byte `start` on; status 206 says that the answer begins there."""
+
+    def put(self, url: str, content: bytes) -> int:
+        """Store an object and return the status."""
+
+
+class HttpWire:
+    """Speak HTTP with time limits and without retries; attempts are counted above."""
+
+    def __init__(self, *, connect_seconds: float = 10.0, read_seconds: float = 60.0) -> None:
+        import urllib3
+
+        self._errors = urllib3.exceptions.HTTPError
+        self._pool = urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds), retries=False
+        )
+
+    def get(self, url: str, *, start: int = 0) -> Reply:
+        """Ask for an object from byte `start` on."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        try:
+            answer = self._pool.request("GET", url, headers=headers, preload_content=False)
+        except (self._errors, OSError) as error:
+            raise WireDown(type(error).__name__) from error
+        # rclone's S3 server answers a range with 200, and only its Content-Range tells where it begins.
+        begins_there = start > 0 and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        return Reply(206 if begins_there else int(answer.status), self._chunks(answer))
+
+    def _chunks(self, answer: object) -> Iterator[bytes]:
+        stream = answer.stream(CHUNK_BYTES)  # type: ignore[attr-defined]  # urllib3's base type hides it
+        try:
+            yield from stream
+        except (self._errors, OSError) as error:
+            raise WireDown(type(error).__name__) from error
+        finally:
+            answer.release_conn()  # type: ignore[attr-defined]  # likewise
+
+    def put(self, url: str, content: bytes) -> int:
+        """Store an object and return the status."""
+        try:
+            return int(self._pool.request("PUT", url, body=content).status)
+        except (self._errors, OSError) as error:
+            raise WireDown(type(error).__name__) from error
+
+
+@dataclass
+class MemoryWire:
+    """Be a store in memory that can cut the line, forbid URLs and count what was asked.
+
+    `cuts` holds how many bytes the next answers give before they break off.
+    """
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    forbidden: set[str] = field(default_factory=set)
+    cuts: list[int] = field(default_factory=list)
+    away: bool = False
+    log: list[tuple[str, str, int]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, url: str, *, start: int = 0) -> Reply:
+        """Answer as an object store would."""
+        with self._lock:
+            self.log.append(("GET", url, start))
+            if self.away:
+                raise WireDown("away")
+            if url in self.forbidden:
+                return Reply(403, iter(()))
+            if url not in self.objects:
+                return Reply(404, iter(()))
+            content = self.objects[url][start:]
+            cut = self.cuts.pop(0) if self.cuts else None
+        return Reply(206 if start else 200, _broken_off(content, cut))
+
+    def put(self, url: str, content: bytes) -> int:
+        """Keep the object."""
+        with self._lock:
+            self.log.append(("PUT", url, len(content)))
+            if self.away:
+                raise WireDown("away")
+            if url in self.forbidden:
+                return 403
+            self.objects[url] = content
+        return 200
+
+
+def _broken_off(content: bytes, cut: int | None) -> Iterator[bytes]:
+    yield content if cut is None else content[:cut]
+    if cut is not None:
+        raise WireDown("cut")
