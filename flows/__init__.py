@@ -1,1 +1,1 @@
-"""Run the cloud side: ingest, catalog, labels, snapshots, retraining, releases, rollouts and the command line."""
+"""Run the cloud side: ingest, catalog, labels, snapshots, retraining, releases, rollouts, command line."""

@@ -1,0 +1,64 @@
+"""Lend machines that exist in memory only: for tests of everything above the port."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fleet_contracts.training import GpuOffer, Lease
+from flows.gpus.base import Machine, MachineStatus
+from flows.gpus.errors import LaunchRefused, ProviderAway
+
+
+class MemoryProvider:
+    """Be a provider whose weather the caller makes: away, refusing, losing machines."""
+
+    def __init__(self, *offers: GpuOffer, name: str = "memory") -> None:
+        self._name = name
+        self._offers = offers
+        self.machines: dict[str, Machine] = {}
+        self.states: dict[str, MachineStatus] = {}
+        self.launches: list[tuple[str, Path]] = []
+        self.is_away = False
+        self.refusal = ""
+
+    @property
+    def name(self) -> str:
+        """Return the name that leases carry."""
+        return self._name
+
+    def offers(self) -> tuple[GpuOffer, ...]:
+        """Return the offers it was made with."""
+        self._answer()
+        return self._offers
+
+    def launch(self, lease: Lease, ticket: Path) -> str:
+        """Note a machine for the lease; the same lease again returns the same machine."""
+        self._answer()
+        if self.refusal:
+            raise LaunchRefused(expected="a machine", got=self.refusal, where=self._name)
+        machine = f"m-{lease.lease_id}"
+        if machine not in self.machines:
+            self.launches.append((lease.lease_id, ticket))
+            self.machines[machine] = Machine(machine, lease.lease_id)
+            self.states[machine] = MachineStatus("running")
+        return machine
+
+    def status(self, machine: str) -> MachineStatus:
+        """Return the state last set for a machine."""
+        self._answer()
+        return self.states.get(machine, MachineStatus("gone"))
+
+    def terminate(self, machine: str) -> None:
+        """Note that a machine ended."""
+        self._answer()
+        if self.machines.pop(machine, None) is not None:
+            self.states[machine] = MachineStatus("ended", "terminated")
+
+    def list_ours(self) -> tuple[Machine, ...]:
+        """Return every machine that was not terminated."""
+        self._answer()
+        return tuple(self.machines.values())
+
+    def _answer(self) -> None:
+        if self.is_away:
+            raise ProviderAway(expected="an answer", got="none", where=self._name)
