@@ -1,0 +1,104 @@
+"""Take over what a run delivered: check it against its own description, copy it to where it is kept.
+
+Nothing a rented machine wrote is unpickled here; the weights are bytes, the ONNX file is read by
+`detection/` alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet_contracts import decode, encode, keys, utc_now
+from fleet_contracts.judging import Candidate
+from fleet_contracts.training import TrainPlan
+from flows.context import Context
+from flows.database.schema import CandidateRow
+from flows.retrain.errors import CandidateBroken
+
+ONNX, WEIGHTS = "model.onnx", "weights.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Hold a candidate and its ONNX file on this machine."""
+
+    candidate: Candidate
+    onnx: Path
+
+
+def collect(ctx: Context, plan: TrainPlan) -> Collected:
+    """Verify a run's result and keep it as a candidate; doing it twice keeps one.
+
+    Raises:
+        CandidateBroken: the result speaks of another run, or a file is not the one it names.
+        StoreMissing: the run has no result.
+    """
+    # (1) the result belongs to this very run
+    key = keys.run(plan.task_id, plan.run_id, "result.json")
+    candidate = decode(Candidate, ctx.store.get(key), where=key)
+    _require_of(candidate, plan, key)
+    # (2) the files are what it says, checked on the bytes that are copied
+    folder = ctx.folder / "work" / plan.run_id / "judged"
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx = _fetch(ctx, candidate, ONNX, candidate.model_id, folder)
+    weights = _fetch(ctx, candidate, WEIGHTS, candidate.weights_sha256, folder)
+    # (3) kept under the candidate's own prefix, the description last
+    for name, path in ((ONNX, onnx), (WEIGHTS, weights)):
+        ctx.store.put_file(keys.candidate(plan.task_id, candidate.candidate_id, name), path)
+    weights.unlink()
+    described = keys.candidate(plan.task_id, candidate.candidate_id, "candidate.json")
+    ctx.store.put(described, encode(candidate))
+    # (4) one row a run
+    _record(ctx, plan, candidate)
+    return Collected(candidate, onnx)
+
+
+def candidate_row(ctx: Context, candidate_id: str) -> CandidateRow | None:
+    """Return what became of a candidate."""
+    with ctx.database.reader() as session:
+        return session.get(CandidateRow, candidate_id)
+
+
+def _require_of(candidate: Candidate, plan: TrainPlan, key: str) -> None:
+    got = (candidate.task_id, candidate.run_id, candidate.snapshot_id, candidate.start_sha256)
+    expected = (plan.task_id, plan.run_id, plan.snapshot_id, plan.start.sha256)
+    if got != expected or candidate.class_list != plan.class_list:
+        raise CandidateBroken(
+            expected=f"{expected} and class list {list(plan.class_list.names)}",
+            got=f"{got} and class list {list(candidate.class_list.names)}",
+            where=key,
+        )
+
+
+def _fetch(ctx: Context, candidate: Candidate, name: str, sha256: str, folder: Path) -> Path:
+    path = folder / name
+    ctx.store.get_file(keys.run(candidate.task_id, candidate.run_id, name), path)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise CandidateBroken(
+            expected=f"sha256 {sha256}", got=found, where=keys.run(candidate.task_id, candidate.run_id, name)
+        )
+    return path
+
+
+def _record(ctx: Context, plan: TrainPlan, candidate: Candidate) -> None:
+    with ctx.database.session() as session:
+        if session.get(CandidateRow, candidate.candidate_id) is not None:
+            return
+        session.add(
+            CandidateRow(
+                candidate_id=candidate.candidate_id,
+                task_id=plan.task_id,
+                run_id=plan.run_id,
+                model_id=candidate.model_id,
+                state="collected",
+                channel=ctx.settings.task(plan.task_id).channel,
+                release_version=None,
+                gate={},
+                collected_at=utc_now(),
+                judged_at=None,
+            )
+        )

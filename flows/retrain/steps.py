@@ -1,0 +1,169 @@
+"""Do the steps of a retraining: plain functions that a flow, a test or a person at a console can call.
+
+    begin     (1) an active run of the task goes on; else (2) are there enough new labels? (3) cut a snapshot,
+              (4) choose the start, (5) open the run under the name of its inputs
+    prepare   write the plan once
+    train     a machine trains until the result lies in the bucket
+    judge     collect the candidate, hear the gate
+    release   sign, roll out, make champion
+
+Each looks first whether its work was done, so a flow that was killed is started again and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from fleet_contracts import decode, encode, keys, utc_now
+from fleet_contracts.judging import Candidate, GateReport
+from fleet_contracts.releases import Release, Rollout
+from fleet_contracts.training import RunEvent, TrainPlan
+from flows.context import Context
+from flows.database.schema import ChampionRow, RunRow
+from flows.errors import CannotStart, StoreMissing
+from flows.gpus.leases import LeaseBook
+from flows.gpus.providers import providers
+from flows.retrain import candidates, promotion, runs, tickets
+from flows.retrain.announce import announce
+from flows.retrain.training import LONGEST_RUN, Ground, Training
+from flows.snapshots.cut import Snapshot, cut_snapshot
+from flows.snapshots.load import load_snapshot
+from trainer.plan import PlanInputs, Recipe, make_plan
+
+if TYPE_CHECKING:
+    from flows.gpus.base import GpuProvider
+
+CPU_HOURS = timedelta(hours=6)
+"""Deadline of a run on this machine; what a rented one may take is part of its price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Say which run is to be worked on, or why there is none."""
+
+    run: RunRow | None
+    reason: str
+
+
+def begin(ctx: Context, task_id: str, *, force: bool = False) -> Begun:
+    """Find or open the run to work on.
+
+    Args:
+        ctx: the installation.
+        task_id: the task.
+        force: open a run though the threshold was not reached; a person asked for it.
+
+    Raises:
+        CannotStart: nothing to train on, or nothing to start from.
+        LabelsRefused: too many label files are refused.
+    """
+    # (1)
+    active = runs.active_run(ctx, task_id)
+    if active is not None:
+        return Begun(active, "an earlier attempt goes on")
+    # (2)
+    reason = "asked for by a person" if force else _why_now(ctx, task_id)
+    if not reason:
+        return Begun(None, "no verified new labels past the threshold")
+    # (3)
+    snapshot = cut_snapshot(ctx, task_id)
+    # (4)
+    start = runs.choose_start(ctx, task_id)
+    # (5)
+    run = runs.open_run(ctx, task_id, snapshot.snapshot_id, start)
+    if run.state != "active":
+        return Begun(None, f"{run.run_id} of the same data was {run.state}: {run.reason}")
+    return Begun(run, reason)
+
+
+def prepare(ctx: Context, run: RunRow, provider: GpuProvider) -> TrainPlan:
+    """Return the run's plan: the one in the bucket, or a new one written there."""
+    key = keys.run(run.task_id, run.run_id, "plan.json")
+    try:
+        return decode(TrainPlan, ctx.store.get(key), where=key)
+    except StoreMissing:
+        plan = _plan(ctx, run, provider)
+    ctx.store.put(key, encode(plan))
+    return plan
+
+
+def train(ctx: Context, plan: TrainPlan, told: Callable[[RunEvent], None], provider: GpuProvider) -> None:
+    """Return when the run's result lies in the bucket; raises as `Training.wait`."""
+    snapshot = load_snapshot(ctx, plan.task_id, plan.snapshot_id)
+    shards = tickets.shard_objects(
+        {"sha256": shard.sha256, "size_bytes": shard.size_bytes} for shard in snapshot.shards
+    )
+    inputs = tickets.Inputs(shards, runs.start_with(ctx, plan.task_id, plan.start.sha256))
+    Training(ctx, plan, inputs, Ground(provider, LeaseBook(ctx.database), told)).wait()
+
+
+def judge(ctx: Context, plan: TrainPlan) -> tuple[candidates.Collected, GateReport]:
+    """Collect the run's candidate and return it with the gate's verdict."""
+    from flows.retrain.judging import judge_candidate
+
+    collected = candidates.collect(ctx, plan)
+    return collected, judge_candidate(ctx, collected, load_snapshot(ctx, plan.task_id, plan.snapshot_id))
+
+
+def release(
+    ctx: Context, plan: TrainPlan, collected: candidates.Collected, gate: GateReport
+) -> tuple[Release, Rollout]:
+    """Sign the candidate into its channel and order the devices to take it."""
+    from flows.retrain.judging import image_reader
+
+    snapshot = load_snapshot(ctx, plan.task_id, plan.snapshot_id)
+    winner = promotion.Winner(collected.candidate, gate, collected.onnx, snapshot.members)
+    images = image_reader(ctx, plan.task_id, collected.onnx.parent / "images")
+    made = promotion.publish(ctx, winner, images)
+    rollout = promotion.record_rollout(ctx, made, f"rollout-{plan.run_id}")
+    announce(ctx, rollout)
+    return made, rollout
+
+
+def conclude(ctx: Context, gate: GateReport, made: Release, rollout: Rollout) -> ChampionRow | None:
+    """Wait for the devices, then make the release's model the champion or withdraw it."""
+    key = keys.candidate(gate.task_id, gate.candidate_id, "candidate.json")
+    candidate = decode(Candidate, ctx.store.get(key), where=key)
+    after = promotion.await_rollout(ctx, rollout.rollout_id)
+    return promotion.conclude(ctx, candidate, made, after)
+
+
+def provider_of(ctx: Context) -> GpuProvider:
+    """Return whose machines this installation trains on."""
+    known = providers(ctx.folder)
+    return next(iter(known.values()))
+
+
+def _why_now(ctx: Context, task_id: str) -> str:
+    from flows.trigger import check_trigger
+
+    decision = check_trigger(ctx, task_id)
+    return decision.reason if decision.asked else ""
+
+
+def _plan(ctx: Context, run: RunRow, provider: GpuProvider) -> TrainPlan:
+    snapshot: Snapshot = load_snapshot(ctx, run.task_id, run.snapshot_id)
+    offers = provider.offers()
+    if not offers:
+        raise CannotStart(expected="a machine on offer", got="none", where=provider.name)
+    recipe = {name: value for name, value in run.recipe.items() if name in Recipe.__dataclass_fields__}
+    train_members = snapshot.of_split("train")
+    boxes = sum(len(member.boxes) for member in train_members) / max(1, len(train_members))
+    return make_plan(
+        PlanInputs(
+            task_id=run.task_id,
+            run_id=run.run_id,
+            snapshot_id=run.snapshot_id,
+            start=runs.start_with(ctx, run.task_id, run.start_sha256).weights,
+            class_list=snapshot.header.class_list,
+            train_images=len(train_members),
+            offer=offers[0],
+            recipe=Recipe(**recipe),
+            boxes_per_image=boxes,
+            deadline=utc_now() + min(CPU_HOURS, LONGEST_RUN),
+        )
+    )
+

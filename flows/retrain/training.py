@@ -1,0 +1,185 @@
+"""Have a run trained: rent a machine, keep its ticket fresh, follow its events, start again what died.
+
+All that is known of the machine's work is what lies in the bucket: `result.json` means done, `failure.json`
+that the trainer gave up, and a machine that ended with neither died and is started again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from fleet_contracts import decode, keys, utc_now
+from fleet_contracts.training import GpuOffer, Lease, RunEvent, TrainPlan, TrainTicket
+from flows.context import Context
+from flows.errors import DatabaseAway, StoreAway, StoreMissing
+from flows.gpus.base import GpuProvider
+from flows.gpus.errors import LaunchRefused, LeaseEnded, ProviderAway
+from flows.gpus.leases import LeaseBook, Terms, give_back, rent
+from flows.retrain import tickets
+from flows.retrain.errors import TrainingFailed
+
+log = logging.getLogger("whetstone.retrain")
+
+POLL_SECONDS = 1.0
+ENDING_SECONDS = 15.0
+"""How long a trainer that has delivered may take to end by itself."""
+MOST_MACHINES = 40
+"""Machines that may die under one attempt; the deadline of each lease bounds what they cost."""
+MOST_FAILURES = 2
+"""How often a trainer may give up before the run is closed: the first may have been the network's fault."""
+LONGEST_RUN = timedelta(hours=24)
+LONGEST_AWAY = 1800.0
+"""Seconds store, database or provider may be away before the flow ends and leaves its run to another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Hold what training stands on: whose machines, whose leases, and what to do with each event."""
+
+    provider: GpuProvider
+    book: LeaseBook
+    told: Callable[[RunEvent], None]
+    poll_seconds: float = POLL_SECONDS
+
+
+class Training:
+    """Follow one run from its ticket to its result; a second one after a crash goes on where it is.
+
+    Args:
+        ctx: the installation.
+        plan: the run; already in the bucket.
+        inputs: what its ticket points at.
+        ground: machines, leases, listener.
+    """
+
+    def __init__(self, ctx: Context, plan: TrainPlan, inputs: tickets.Inputs, ground: Ground) -> None:
+        self._ctx = ctx
+        self._plan = plan
+        self._inputs = inputs
+        self._ground = ground
+        self._ticket: TrainTicket | None = None
+        self._lease: Lease | None = None
+        self._events = 0
+        self._machines = 0
+        self._failures = 0
+
+    def wait(self) -> None:
+        """Return when the run's result lies in the bucket; its machine has ended then.
+
+        Raises:
+            TrainingFailed: the trainer gave up, or machines kept dying.
+            LaunchRefused: the provider will not start a machine.
+            StoreAway, DatabaseAway, ProviderAway: for half an hour without a break.
+        """
+        away_since: float | None = None
+        while True:
+            try:
+                if self._step():
+                    return
+                away_since = None
+            except (StoreAway, DatabaseAway, ProviderAway, LeaseEnded) as error:
+                # They pass; a flow that outlived its services for long must not wait for ever all the same.
+                away_since = away_since or time.monotonic()
+                log.warning("retrain.waits run=%s error=%s", self._plan.run_id, error)
+                if time.monotonic() - away_since > LONGEST_AWAY:
+                    raise
+            time.sleep(self._ground.poll_seconds)
+
+    def _step(self) -> bool:
+        # (1) the trainer is told of fresh URLs before the old ones end
+        if self._ticket is None or tickets.must_renew(self._ticket, utc_now()):
+            self._ticket = tickets.write_ticket(self._ctx, self._plan, self._inputs)
+        # (2) whether a machine runs is asked before the bucket: one that ends in between has written by then
+        running = self._is_running()
+        self._tell_events()
+        # (3) the result is the commit of the whole run
+        if self._exists("result.json"):
+            self._end("the run delivered its result", running=running)
+            return True
+        # (4) a trainer that gave up says why
+        failure = self._failure()
+        if failure is not None:
+            self._take_failure(failure, running=running)
+        elif not running:
+            self._rent()
+        return False
+
+    def _is_running(self) -> bool:
+        if self._lease is None:
+            live = self._ground.book.live(run_id=self._plan.run_id, provider=self._ground.provider.name)
+            self._lease = next((lease for lease in live if lease.machine), None)
+        if self._lease is None:
+            return False
+        return self._ground.provider.status(self._lease.machine).state == "running"
+
+    def _rent(self) -> None:
+        self._machines += 1
+        if self._machines > MOST_MACHINES:
+            raise self._failed(f"{MOST_MACHINES} machines died without a result")
+        offer = self._plan.offer or self._first_offer()
+        deadline = self._plan.deadline or utc_now() + LONGEST_RUN
+        terms = Terms(self._plan.task_id, self._plan.run_id, offer, self._plan.price_cap, deadline)
+        file = tickets.ticket_file(self._ctx, self._plan.run_id)
+        self._lease = rent(self._ground.book, self._ground.provider, terms, file)
+        log.info("retrain.machine run=%s lease=%s", self._plan.run_id, self._lease.lease_id)
+
+    def _first_offer(self) -> GpuOffer:
+        offers = self._ground.provider.offers()
+        if not offers:
+            raise LaunchRefused(expected="an offer", got="none", where=self._ground.provider.name)
+        return offers[0]
+
+    def _take_failure(self, why: str, *, running: bool) -> None:
+        self._failures += 1
+        self._end("the trainer gave up", running=running)
+        if self._failures >= MOST_FAILURES:
+            raise self._failed(why)
+        log.warning("retrain.trainer_gave_up run=%s why=%s", self._plan.run_id, why)
+        self._ctx.store.delete(self._key("failure.json"))
+
+    def _failed(self, why: str) -> TrainingFailed:
+        return TrainingFailed(
+            expected="a result",
+            got=why,
+            where=self._plan.run_id,
+            now="The run is closed; it is trained again when its data change.",
+        )
+
+    def _end(self, reason: str, *, running: bool) -> None:
+        """Let the machine end by itself for a moment, then give it back."""
+        deadline = time.monotonic() + ENDING_SECONDS
+        while running and time.monotonic() < deadline:
+            time.sleep(min(0.2, self._ground.poll_seconds))
+            running = self._is_running()
+        for lease in self._ground.book.live(run_id=self._plan.run_id, provider=self._ground.provider.name):
+            give_back(self._ground.book, self._ground.provider, lease, reason)
+        self._lease = None
+
+    def _tell_events(self) -> None:
+        """Read every event segment that came since; they are numbered without gaps."""
+        while self._events < keys.MAX_EVENT_SEGMENTS:
+            key = keys.run_event(self._plan.task_id, self._plan.run_id, self._events)
+            try:
+                event = decode(RunEvent, self._ctx.store.get(key), where=key)
+            except StoreMissing:
+                return
+            self._events += 1
+            self._ground.told(event)
+
+    def _failure(self) -> str | None:
+        try:
+            content = self._ctx.store.get(self._key("failure.json"))
+        except StoreMissing:
+            return None
+        event = decode(RunEvent, content, where="failure.json")
+        return str(event.data.get("error", "no reason given"))
+
+    def _exists(self, name: str) -> bool:
+        return self._ctx.store.stat(self._key(name)) is not None
+
+    def _key(self, name: str) -> str:
+        return keys.run(self._plan.task_id, self._plan.run_id, name)
