@@ -1,0 +1,85 @@
+"""Look after models: enter an origin, ask for a retraining, list runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from flows.cli.common import DEFAULT_FOLDER, By, Folder, Reason, Task, console, installation, user
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands."""
+    origin = typer.Typer(help="Enter weights that runs may start from.", no_args_is_help=True)
+    origin.command("register")(register_origin)
+    app.add_typer(origin, name="origin")
+    app.command()(retrain)
+    app.command()(runs)
+
+
+def register_origin(
+    weights: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="a .pt of the task's classes")],
+    task: Task,
+    licence: Annotated[str, typer.Option(help="under which licence the weights are used")],
+    reason: Reason,
+    overrule: Annotated[str, typer.Option(help="why to release them though the gate refuses")] = "",
+    folder: Folder = DEFAULT_FOLDER,
+    by: By = "",
+) -> None:
+    """Enter weights with licence and reason, judge them, and make them the first release."""
+    from flows.champion import Entry
+    from flows.retrain.first import first_release
+
+    with installation(folder) as ctx:
+        made = first_release(ctx, task, weights, Entry(licence, reason, by or user()), overrule=overrule)
+    console.print(f"release {made.release.version}: model {made.release.model_id[:12]}", highlight=False)
+
+
+def retrain(
+    task: Task,
+    force: Annotated[bool, typer.Option(help="train though there are few new labels")] = True,
+    inline: Annotated[bool, typer.Option(help="run here and now, without the worker")] = False,
+    wait: Annotated[bool, typer.Option(help="wait for the run's end")] = False,
+    folder: Folder = DEFAULT_FOLDER,
+) -> None:
+    """Ask for a retraining now: by the deployment, or in this process."""
+    import os
+
+    from flows.settings import load_settings
+
+    settings = load_settings(folder)
+    settings.task(task)
+    # Prefect reads its settings when it is first imported.
+    os.environ.setdefault("PREFECT_API_URL", settings.prefect.api_url)
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if inline:
+        from flows.retrain.flow import retrain as flow
+
+        console.print(flow(task, str(folder.resolve()), force=force), highlight=False)
+        return
+    from prefect.deployments import run_deployment
+
+    parameters = {"task": task, "folder": str(folder.resolve()), "force": force}
+    started = run_deployment("retrain/retrain", parameters=parameters, timeout=None if wait else 0)
+    console.print(f"flow run {started.name}: {started.state.name if started.state else 'asked for'}")
+
+
+def runs(task: Task, folder: Folder = DEFAULT_FOLDER) -> None:
+    """List a task's runs, newest first."""
+    from sqlalchemy import select
+
+    from flows.database.schema import RunRow
+
+    with installation(folder) as ctx, ctx.database.reader() as session:
+        rows = session.scalars(
+            select(RunRow).where(RunRow.task_id == task).order_by(RunRow.started_at.desc())
+        ).all()
+    table = Table("run", "state", "snapshot", "attempts", "started", "why")
+    for row in rows:
+        started = row.started_at.strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(row.run_id, row.state, row.snapshot_id[:12], str(row.attempts), started, row.reason)
+    console.print(table if rows else "no run yet")
