@@ -1,0 +1,1 @@
+"""Hold what takes too long for every run of the tests: `make soak`."""
