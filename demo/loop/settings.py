@@ -1,0 +1,76 @@
+"""Fix the numbers of the demo in one value: paces, thresholds, the recipe, and how much is measured.
+
+They are chosen for two cores: most of the six minutes is training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from demo.line.defects import NEW_KIND
+from demo.line.script import FIRST_CLASSES
+from trainer.gate.settings import GateSettings
+
+# Lines, boxes and services share the cores with the gate, so a model's time can double by chance.
+NOISY_MACHINE = GateSettings(max_latency_ratio=3.0, latency_slack_ms=12.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Paces:
+    """Say how many parts a second one line makes in each act, and how many in the first act."""
+
+    known: float = 3.0
+    changed: float = 6.0
+    training: float = 1.5
+    known_parts: int = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Mining:
+    """Say what the boxes keep; scores from 0 to 1."""
+
+    low: float = 0.2
+    high: float = 0.5
+    random_share: float = 0.02
+    max_per_hour: int = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Say how the demo retrains; sizes in pixels."""
+
+    epochs: int = 16
+    batch: int = 8
+    learning_rate: float = 1e-3
+    image_size: int = 192
+    threads: int = 2
+    threshold: int = 170
+    """Verified new labels that start a training."""
+    replay_images: int = 220
+    """Old parts the first champion learnt from, trained on again so that it does not forget."""
+    golden_images: int = 160
+    """Old parts the gate asks about forgetting."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """Hold everything the demo is told."""
+
+    seed: int = 1
+    task_id: str = "boards"
+    channel: str = "stable"
+    devices: tuple[str, ...] = ("box-a", "box-b")
+    first_classes: tuple[str, ...] = FIRST_CLASSES
+    new_class: str = NEW_KIND
+    stains_before_class: int = 4
+    """Parts with something the labeller has no name for that it takes until the class is added."""
+    paces: Paces = field(default_factory=Paces)
+    mining: Mining = field(default_factory=Mining)
+    training: Training = field(default_factory=Training)
+    gate: GateSettings = NOISY_MACHINE
+    unseen_parts: int = 300
+    """Parts on which recall before and after is measured."""
+
+    def line_seed(self, device: str) -> int:
+        """Return the seed of a device's line."""
+        return self.seed * 100 + self.devices.index(device)

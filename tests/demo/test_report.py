@@ -1,0 +1,76 @@
+"""The report: a page that reads without a network, pictures that exist, and figures for machines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from demo.report.curve import CurveText, write_learning_curve
+from demo.report.page import Page, Picture, Table, write_page
+from demo.report.pictures import Compared, choose_most_changed, write_side_by_side
+from demo.report.summary import write_summary
+from detection import Detections
+from detection.metrics.matching import GroundTruth
+from fleet_contracts.training import EpochMetrics
+
+BOX = np.array([[20, 20, 60, 60]], np.float32)
+TRUTH = GroundTruth(BOX, np.array([0]), 2)
+FOUND = Detections(BOX, np.array([0.8], np.float32), np.array([0]))
+
+
+def _compared(name: str, before: Detections, after: Detections) -> Compared:
+    return Compared(name, np.full((100, 120, 3), 90, np.uint8), TRUTH, before, after)
+
+
+def test_summary_is_flat_with_machine_and_date(tmp_path: Path) -> None:
+    """The figures stand under their own names, beside machine and date."""
+    content = json.loads(write_summary(tmp_path, {"demo.seconds": 12.5}).read_text())
+    assert content["demo.seconds"] == 12.5
+    assert set(content) == {"demo.seconds", "machine", "date"}
+    assert "cores" in content["machine"]
+
+
+def test_most_changed_are_missed_then_found() -> None:
+    """Pictures show what was missed and is found; what got worse or stayed is not among them."""
+    gained = _compared("gained", Detections.empty(), FOUND)
+    lost = _compared("lost", FOUND, Detections.empty())
+    same = _compared("same", FOUND, FOUND)
+    assert [one.name for one in choose_most_changed([lost, same, gained], 5)] == ["gained"]
+
+
+def test_side_by_side_has_a_row_a_part(tmp_path: Path) -> None:
+    """Three panels a part; without any part there is a picture that says so."""
+    one = _compared("a part", Detections.empty(), FOUND)
+    sheet = cv2.imread(str(write_side_by_side(tmp_path / "two.png", [one, one], ("open", "short"))))
+    single = cv2.imread(str(write_side_by_side(tmp_path / "one.png", [one], ("open", "short"))))
+    none = cv2.imread(str(write_side_by_side(tmp_path / "none.png", [], ("open", "short"))))
+    assert sheet is not None
+    assert single is not None
+    assert none is not None
+    assert sheet.shape[0] == 2 * single.shape[0]
+    assert sheet.shape[1] == none.shape[1]
+    # The box found stands in the last panel and not in the middle one.
+    third = single.shape[1] // 3
+    assert np.abs(single[:, third : 2 * third].astype(int) - single[:, 2 * third :].astype(int)).max() > 50
+
+
+def test_learning_curve_is_a_picture(tmp_path: Path) -> None:
+    """A run with and without epochs gives a picture."""
+    epochs = [EpochMetrics(epoch=n, seconds=1.0, images_per_second=9.0, learning_rate=1e-3,
+                           losses={"box_loss": 3.0 - n, "cls_loss": 2.0}) for n in (1, 2)]  # fmt: skip
+    for name, some in (("curve.png", epochs), ("empty.png", [])):
+        assert cv2.imread(str(write_learning_curve(tmp_path / name, some, CurveText("losses")))) is not None
+
+
+def test_page_escapes_and_links(tmp_path: Path) -> None:
+    """What is told is escaped, and pictures are read from beside the page."""
+    table = Table("Recall", ("kind", "after"), (("scratch & <cut>", "0.9"),))
+    text = write_page(tmp_path, Page("Demo", ("truth played the labeller",), (table,),
+                                     (Picture("curve.png", "the curve"),))).read_text()  # fmt: skip
+    assert "scratch &amp; &lt;cut&gt;" in text
+    assert 'src="curve.png"' in text
+    assert "truth played the labeller" in text
+    assert "http" not in text
