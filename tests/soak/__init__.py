@@ -1,1 +1,0 @@
-"""Hold what takes too long for every run of the tests: `make soak`."""
