@@ -52,7 +52,8 @@ class Show:
 
     def note(self, text: str) -> None:
         """Tell that something happened, with the seconds since the demo began."""
-        self._console.print(f"[dim]{time.monotonic() - self._begun:7.1f} s[/dim]  {text}")
+        seconds = time.monotonic() - self._begun
+        self._console.print(f"[dim]{seconds:7.1f} s[/dim]  {text}", soft_wrap=True)
 
     def status(self, glance: Glance, training: TrainingGlance) -> None:
         """Show how things stand."""
@@ -61,7 +62,7 @@ class Show:
         elif time.monotonic() >= self._next_status:
             self._next_status = time.monotonic() + _STATUS_EVERY
             line = status_line(glance, training, self._threshold)
-            self._console.print(f"           {line}", highlight=False)
+            self._console.print(f"           {line}", highlight=False, soft_wrap=True)
 
     def _table(self, glance: Glance, training: TrainingGlance) -> Table:
         table = Table(title="whetstone demo", expand=False)
