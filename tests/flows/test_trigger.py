@@ -172,12 +172,15 @@ def test_prefect_gets_the_task_as_a_resource() -> None:
     """The automation starts the deployment with the task it reads from the event's resource."""
     from prefect.events.clients import AssertingEventsClient
     from prefect.events.worker import EventsWorker
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     AssertingEventsClient.reset()
     EventsWorker.set_client_override(AssertingEventsClient)
     try:
-        PrefectEvents().emit(EVENT, TASK, {"verified_new": 7})
-        EventsWorker.instance().wait_until_empty()
+        # With an address that nobody answers prefect starts no server of its own for this.
+        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+            PrefectEvents().emit(EVENT, TASK, {"verified_new": 7})
+            EventsWorker.instance().wait_until_empty()
         sent = [event for client in AssertingEventsClient.all for event in client.events]
     finally:
         EventsWorker.set_client_override(None)
