@@ -162,7 +162,7 @@ def _draw_mark(board: Image, mark: Mark) -> None:
     if mark.kind == "scratch":
         cv2.polylines(mask, [_fixed(mark.points)], isClosed=False, color=255, lineType=cv2.LINE_AA,
                       thickness=max(1, round(mark.thickness)), shift=_SHIFT)
-        colour = (30, 44, 22) if mark.look == "dull" else (150, 205, 245)
+        colour = (30, 44, 22) if mark.look == "dull" else (80, 150, 255)
         _blend(board, cv2.GaussianBlur(mask, (3, 3), 0.6), colour, mark.strength)
         return
     cv2.fillPoly(mask, [_fixed(mark.points)], 255, cv2.LINE_AA, _SHIFT)

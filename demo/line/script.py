@@ -36,7 +36,7 @@ class Mix:
 KNOWN = Mix("known", (("scratch", "dull", 0.32), ("missing", "", 0.28), ("misplaced", "", 0.28)))
 CHANGED = Mix(
     "changed",
-    (("missing", "", 0.32), ("misplaced", "", 0.30), ("scratch", "bright", 0.15), (NEW_KIND, "", 0.15)),
+    (("missing", "", 0.29), ("misplaced", "", 0.27), ("scratch", "bright", 0.20), (NEW_KIND, "", 0.15)),
     second=0.15,
 )
 NOVEL = Mix("novel", (("scratch", "bright", 0.5), (NEW_KIND, "", 0.5)), second=0.3)

@@ -24,6 +24,7 @@ from flows.up.state import UpState
 from flows.up.supervisor import Place, Supervisor
 
 _JOIN_SECONDS = 40.0
+_FOR_EVER = 1e9  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def line_service(folder: BoxFolder, device: str, seed: int) -> Service:
     command = (sys.executable, "-m", "demo.line", "--out", str(folder.path), "--name", device,
                "--seed", str(seed), "--order", str(folder.order))  # fmt: skip
     # A line that was told to stop has done its work; only one that died is started again.
-    return Service(name=f"line-{device}", command=command, probe=always, once=True)
+    return Service(f"line-{device}", command, probe=always, once=True, start_seconds=_FOR_EVER)
 
 
 def agent_service(folder: BoxFolder, device: str) -> Service:

@@ -39,12 +39,12 @@ class Mining:
 class Training:
     """Say how the demo retrains; sizes in pixels."""
 
-    epochs: int = 16
+    epochs: int = 18
     batch: int = 8
     learning_rate: float = 1e-3
     image_size: int = 192
     threads: int = 2
-    threshold: int = 170
+    threshold: int = 200
     """Verified new labels that start a training."""
     replay_images: int = 220
     """Old parts the first champion learnt from, trained on again so that it does not forget."""
