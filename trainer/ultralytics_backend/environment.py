@@ -1,6 +1,6 @@
 """Tame ultralytics before it is imported: no installs, no downloads, no telemetry, settings in our folder.
 
-ultralytics acts at import (anchors: DNS look-ups, a settings file, run-time pip installs), so the child
+ultralytics acts at import (DNS look-ups, a settings file, run-time pip installs), so the child
 calls `prepare` first and imports it after.
 """
 
