@@ -39,5 +39,8 @@ soak: ## Run the long tests: SIGKILLs over the whole demo
 	@scripts/setup.sh test
 	@$(PY) -m pytest tests -m soak $(ARGS)
 
+bench: setup ## Measure the demo with three seeds, and on real images with IMAGES and MODEL
+	@$(PY) bench/demo.py $(if $(IMAGES),real --images $(IMAGES) --model $(MODEL),line)
+
 clean: ## Remove what the targets above made, but for the packages
 	@rm -rf .whetstone-demo* .pytest_cache .mypy_cache .ruff_cache .hypothesis
