@@ -21,6 +21,7 @@ from demo.loop.state import DemoState, StateFile
 from flows.context import Context
 from flows.errors import DatabaseAway, StoreError
 from flows.files import write_file
+from flows.trigger import MAX_FAILURES
 
 TICK = 0.5  # seconds
 LONGEST = 3600.0  # seconds
@@ -123,6 +124,11 @@ class ImagesStory:
 
     def _is_over(self, glance: Glance) -> bool:
         stage = self._stage
+        if glance.run.state == "failed" and glance.run.attempts < MAX_FAILURES:
+            # The trigger asks for a failed run again by itself.
+            told = f"retrain failed, it is tried again: {glance.run.reason[:200]}"
+            self._once(f"failed {glance.run.attempts}", told)
+            return False
         if glance.run.state == "failed":
             raise StationStuck(
                 expected="a trained candidate", got=glance.run.reason, where=glance.run.run_id,

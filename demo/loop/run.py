@@ -67,7 +67,8 @@ def run_line_demo(
         # (7) the comparison, when nothing waits for it any more
         if with_random:
             show.note("training on as many randomly chosen parts, for comparison")
-            story = ReportStory(settings, state, outcome, _random_result(ctx, settings, folder))
+            chosen = patiently(partial(_random_result, ctx, settings, folder))
+            story = ReportStory(settings, state, outcome, chosen)
             page = write_report(folder / "report", story)
     print_report(console, tables_of(story), page)
     return page
@@ -77,11 +78,11 @@ def _play(stage: Stage, state: DemoState, stack: ExitStack) -> DemoState:
     ctx, settings = stage.ctx, stage.settings
     stack.enter_context(start_boxes(ctx, settings))
     if state.base_version is None:
-        version = await_first_release(ctx, settings)
+        version = patiently(partial(await_first_release, ctx, settings))
         state = stage.state_file.write(state.model_copy(update={"base_version": version}))
     story = Story(stage, state)
     # One tick first: it writes the lines' orders, also those of a demo that goes on.
-    story.tick()
+    patiently(story.tick)
     lines = tuple(
         line_service(box_folder(ctx.folder, device), device, settings.line_seed(device))
         for device in settings.devices

@@ -24,6 +24,7 @@ from flows.labels.importing import ImportPolicy, import_dataset
 from flows.releases.repository import ReleaseRepository
 from flows.retrain.first import first_release
 from flows.settings import TaskSettings
+from flows.up import processes
 from flows.up.embedded import add_device
 from flows.up.readiness import always
 from flows.up.services import Service
@@ -115,7 +116,10 @@ def _repository(ctx: Context) -> ReleaseRepository:
 
 def _is_ready(folder: Path) -> bool:
     state = read_state(folder)
-    return state is not None and state.ready and is_held(folder)
+    if state is None or not state.ready or not is_held(folder):
+        return False
+    # A supervisor that was killed leaves its state behind; only the living one's counts.
+    return processes.is_alive(processes.ProcessName(state.pid, state.start_ticks))
 
 
 def _waiting_for(folder: Path) -> str:

@@ -16,6 +16,7 @@ from demo.loop.acts import Act, Floor, act_of, is_served, needs_class, order_of
 from demo.loop.floor import BoxFolder, box_folder
 from demo.loop.glance import Glance, look, uploaded
 from demo.loop.labeller import Labeller
+from demo.loop.patience import patiently
 from demo.loop.progress import RunProgress
 from demo.loop.settings import LoopSettings
 from demo.loop.show import Show
@@ -124,7 +125,11 @@ class Story:
         command = [sys.executable, "-m", "flows.cli", "classes", "add", self._settings.new_class,
                    "--task", self._settings.task_id, "--folder", str(self._ctx.folder),
                    "--reason", reason]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        except subprocess.TimeoutExpired:
+            self._once("class slow", "operator: the command took too long, it is given again")
+            return
         if done.returncode != 0:
             # Whatever was away comes back; the labeller still waits, so the next tick tries again.
             self._once("class", f"operator: the class was not added yet: {done.stderr.strip()[-300:]}")
@@ -154,7 +159,7 @@ class Story:
     def _drain(self) -> None:
         """Wait until the boxes inspected every frame and the cloud gave a receipt for every example."""
         deadline = time.monotonic() + DRAIN_SECONDS
-        while not self._is_drained():
+        while not patiently(self._is_drained):
             if time.monotonic() > deadline:
                 raise self._stuck("every frame inspected and every outbox empty", DRAIN_SECONDS)
             time.sleep(TICK)
