@@ -1,7 +1,8 @@
 """Hold the settings of one installation: `<folder>/whetstone.toml`, read once and passed in.
 
 Unknown keys are errors and all errors are told at once. Paths in the file may be relative to the
-folder; `Context.path` resolves them. Secrets are never in this file, only the names of files that hold them.
+folder; `Context.path` resolves them. Secrets lie in files of their own that are named here, all but one: the
+database's URL may hold a password. So the file is its owner's alone.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class BrokerSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """Say where the database is; empty means SQLite in `<folder>/whetstone.db`."""
+    """Say where the database is, with a password if need be; empty means `<folder>/whetstone.db` (SQLite)."""
 
     url: str = ""
 
@@ -181,6 +182,6 @@ def load_settings(folder: Path) -> Settings:
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
-    """Write the settings so that a reader sees the old file or the new one, never half of either."""
+    """Write the settings for their owner alone; a reader sees the old file or the new one, never half."""
     content = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
-    write_file(folder / FILE_NAME, content.encode())
+    write_file(folder / FILE_NAME, content.encode(), mode=0o600)

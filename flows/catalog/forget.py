@@ -2,19 +2,24 @@
 
 (1) the tombstones, in bucket and database: from here on uploads, labels and snapshots leave the samples out
 (2) the record, with the models that were trained on them
-(3) images, sidecars, labels, waiting uploads and quarantined bytes, and shards that hold one of them; a
-    later snapshot packs the others anew
+(3) images, sidecars, labels, waiting uploads and quarantined bytes, pictures the gate drew, shards that hold
+    one of them (a later snapshot packs the others anew), and the copies that runs keep in the work folder
 (4) the catalog rows, by which an interrupted command finds what it still has to do
 
-Killed in between, the same command finishes the work. Boxes that still hold such a sample are told
+Killed in between, the same command finishes the work. Probe images in signed releases remain: a release is
+never changed, so the record names those concerned. Boxes that still hold such a sample are told
 "forgotten" when they ask for a grant, and drop it.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -36,6 +41,7 @@ from flows.database.schema import (
 from flows.errors import FlowsError
 
 log = logging.getLogger("whetstone.flows")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,8 @@ def forget(ctx: Context, task_id: str, what: ForgetWhat, *, by: str, reason: str
     # (2)
     name = now.strftime("%Y%m%dT%H%M%S%f")
     ctx.store.put(keys.journal(task_id, "forgotten", name), encode(report))
-    # (3)
+    # (3) the work folder first: the catalog's shards tell what to look for there
+    _clear_work(ctx, task_id, frozenset(sample_ids))
     _clear_bucket(ctx, task_id, frozenset(sample_ids))
     # (4)
     with ctx.database.session() as session:
@@ -170,6 +177,27 @@ def _concerned(session: Session, task_id: str, sample_ids: list[str], record: _R
     )
 
 
+def _clear_work(ctx: Context, task_id: str, sample_ids: frozenset[str]) -> None:
+    gone = sample_ids | {shard.sha256 for shard in _shards_with(ctx, task_id, sample_ids)}
+    drawn = _drawn(sample_ids)
+    for folder, _, names in os.walk(ctx.folder / "work"):
+        for name in names:
+            # By the hash within the name: beside the images lie decoded ones, and halves of downloads.
+            if name in drawn or not gone.isdisjoint(_HASH.findall(name)):
+                Path(folder, name).unlink(missing_ok=True)
+
+
+def _drawn(sample_ids: Iterable[str]) -> frozenset[str]:
+    """Return what the gate calls its pictures of these samples; a name may be another sample's as well."""
+    return frozenset(f"change-{sample_id[:12]}.jpg" for sample_id in sample_ids)
+
+
+def _shards_with(ctx: Context, task_id: str, sample_ids: frozenset[str]) -> list[ShardRow]:
+    with ctx.database.reader() as session:
+        shards = session.scalars(select(ShardRow).where(ShardRow.task_id == task_id)).all()
+    return [shard for shard in shards if not sample_ids.isdisjoint(shard.samples)]
+
+
 def _clear_bucket(ctx: Context, task_id: str, sample_ids: frozenset[str]) -> None:
     for sample_id in sample_ids:
         # The sidecar first: without it the sample does not exist.
@@ -181,11 +209,11 @@ def _clear_bucket(ctx: Context, task_id: str, sample_ids: frozenset[str]) -> Non
         for info in list(ctx.store.list(f"{keys.task(task_id)}/{folder}/")):
             if any(sample_id in info.key for sample_id in sample_ids):
                 ctx.store.delete(info.key)
-    with ctx.database.reader() as session:
-        shards = session.scalars(select(ShardRow).where(ShardRow.task_id == task_id)).all()
-    for shard in shards:
-        if sample_ids.isdisjoint(shard.samples):
-            continue
+    drawn = _drawn(sample_ids)
+    for info in list(ctx.store.list(f"{keys.task(task_id)}/candidates/")):
+        if info.key.rsplit("/", 1)[-1] in drawn:
+            ctx.store.delete(info.key)
+    for shard in _shards_with(ctx, task_id, sample_ids):
         ctx.store.delete(keys.shard(task_id, shard.sha256))
         with ctx.database.session() as session:
             session.execute(

@@ -133,6 +133,13 @@ def forget(
     console.print(f"{len(report.samples)} samples forgotten", highlight=False)
     if report.models:
         console.print("models trained on them:", ", ".join(report.models), highlight=False)
+    if report.releases:
+        versions = ", ".join(str(version) for version in report.releases)
+        console.print(
+            f"releases of these models: {versions}; a signed release is never changed, so its probe images"
+            " remain, and the samples may be among them",
+            highlight=False,
+        )
 
 
 def rebuild(task: Task, folder: Folder = DEFAULT_FOLDER) -> None:

@@ -3,7 +3,8 @@
 Killed between any two steps, the same call finishes the work: nothing is deleted before the catalog has it.
 
 (0) a tombstone wins over everything
-(1) a sample that is committed already only gains sightings
+(1) a sample that is committed already only gains sightings; one whose sidecar was lost since (power cut) is
+    stored again from the upload
 (2) the upload is complete: image and announcement are both there
 (3) it is what was promised: size, SHA-256, decodes, speaks of itself
 (4) the image is stored under our own key: from the verified bytes, never by a copy inside the bucket,
@@ -18,14 +19,16 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+from sqlalchemy import select
+
 from fleet_contracts import decode, encode, keys, utc_now
 from fleet_contracts.errors import ContractError
 from fleet_contracts.keys import Incoming
 from fleet_contracts.messages import ReceiptItem
-from fleet_contracts.samples import HardExample
+from fleet_contracts.samples import HardExample, Sighting
 from flows.catalog.samples import find_sample, is_forgotten, merge_sightings, put_sample, put_sightings
 from flows.context import Context
-from flows.database.schema import GrantRow
+from flows.database.schema import GrantRow, SampleRow, SightingRow
 from flows.errors import StoreMissing
 from flows.ingest.quarantine import set_aside
 from flows.ingest.verify import (
@@ -53,12 +56,12 @@ def commit_upload(ctx: Context, upload: Incoming) -> ReceiptItem | None:
     # (0) and (1)
     with ctx.database.reader() as session:
         forgotten = is_forgotten(session, upload.task_id, upload.sample_id)
-        known = find_sample(session, upload.task_id, upload.sample_id) is not None
+        row = find_sample(session, upload.task_id, upload.sample_id)
     if forgotten:
         _remove_incoming(ctx, upload)
         return ReceiptItem(sample_id=upload.sample_id, outcome="forgotten")
-    if known:
-        return _add_sightings(ctx, upload)
+    if row is not None and (sidecar := _known_sidecar(ctx, upload)) is not None:
+        return _add_sightings(ctx, upload, sidecar)
     promise = _promise_of(ctx, upload)
     try:
         # (2)
@@ -73,7 +76,8 @@ def commit_upload(ctx: Context, upload: Incoming) -> ReceiptItem | None:
         check_example(promise, facts, example)
     except Refusal as refusal:
         return set_aside(ctx, upload, promise.device_id, refusal)
-    return _store(ctx, upload, content, _sidecar(ctx, example, facts))
+    described = _sidecar(ctx, example, facts)
+    return _store(ctx, upload, content, described if row is None else _as_cataloged(ctx, row, described))
 
 
 def remove_upload(ctx: Context, upload: Incoming) -> None:
@@ -100,17 +104,44 @@ def _store(ctx: Context, upload: Incoming, content: bytes, example: HardExample)
     return ReceiptItem(sample_id=sample_id, outcome="forgotten" if forgotten else "stored")
 
 
-def _add_sightings(ctx: Context, upload: Incoming) -> ReceiptItem:
+def _known_sidecar(ctx: Context, upload: Incoming) -> HardExample | None:
+    key = keys.sample_sidecar(upload.task_id, upload.sample_id)
+    try:
+        return decode(HardExample, ctx.store.get(key), where=key)
+    except (StoreMissing, ContractError) as error:
+        log.warning("ingest.sidecar_lost sample=%s why=%s", upload.sample_id, error)
+        return None
+
+
+def _as_cataloged(ctx: Context, row: SampleRow, example: HardExample) -> HardExample:
+    """Return a sidecar with what the catalog still knows: a golden sample stays one, no sighting is lost."""
+    with ctx.database.reader() as session:
+        seen = session.scalars(
+            select(SightingRow)
+            .where(SightingRow.task_id == row.task_id, SightingRow.sample_id == row.sample_id)
+            .order_by(SightingRow.id)
+        )
+        sightings = tuple(Sighting.model_validate(one, from_attributes=True) for one in seen)
+    kept = {
+        "sightings": sightings or example.sightings,
+        "origin": row.origin,
+        "pinned_split": row.pinned_split,
+        "slices": dict(row.slices),
+        "keep_until": row.keep_until,
+        "committed_at": row.committed_at,
+    }
+    return merge_sightings(example.model_copy(update=kept), example)
+
+
+def _add_sightings(ctx: Context, upload: Incoming, sidecar: HardExample) -> ReceiptItem:
     try:
         announced = _read_announcement(ctx, upload)
     except Refusal:
         announced = None
     if announced is not None and _is_about(announced, upload):
-        key = keys.sample_sidecar(upload.task_id, upload.sample_id)
-        sidecar = decode(HardExample, ctx.store.get(key), where=key)
         merged = merge_sightings(sidecar, announced)
         if merged is not sidecar:
-            ctx.store.put(key, encode(merged))
+            ctx.store.put(keys.sample_sidecar(upload.task_id, upload.sample_id), encode(merged))
         with ctx.database.session() as session:
             put_sightings(session, merged)
     _remove_incoming(ctx, upload)
@@ -138,7 +169,8 @@ def _read_announcement(ctx: Context, upload: Incoming) -> HardExample | None:
     except StoreMissing:
         return None
     except ContractError as error:
-        raise Refusal(str(error)) from error
+        # Torn on the way as an image can be: the box keeps its good copy, and the number of tries is bounded.
+        raise Refusal(str(error), torn=True) from error
 
 
 def _read_image(ctx: Context, upload: Incoming, promise: Promise) -> bytes | None:

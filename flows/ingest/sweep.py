@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fleet_contracts import BadAddress, keys, utc_now
+from fleet_contracts.errors import ContractError
 from fleet_contracts.keys import Incoming
 from fleet_contracts.messages import ReceiptItem
 from flows.catalog.samples import find_sample, is_forgotten
 from flows.context import Context
 from flows.database.schema import GrantRow
+from flows.errors import DatabaseAway, FlowsError, StoreAway
 from flows.ingest.commit import commit_upload, remove_upload
 from flows.ingest.quarantine import was_set_aside
 from flows.store.base import ObjectInfo
@@ -45,17 +47,33 @@ def sweep_incoming(ctx: Context, task_id: str, now: datetime | None = None) -> I
     """
     now = now or utc_now()
     for group in _uploads(ctx.store.list(f"{keys.task(task_id)}/incoming/")):
-        upload = group[0][0]
-        if _is_complete(group) or _is_done(ctx, upload):
-            item = commit_upload(ctx, upload)
-            if item is not None:
-                yield Swept(task_id, _device_of(ctx, upload), item)
-        elif was_set_aside(ctx, upload) or max(info.modified for _, info in group) < now - LEFTOVER_AFTER:
-            log.info("sweep.leftover grant=%s sample=%s", upload.grant_id, upload.sample_id)
-            remove_upload(ctx, upload)
+        try:
+            swept = _sweep_upload(ctx, group, now)
+        except (StoreAway, DatabaseAway):
+            raise
+        except (ContractError, FlowsError) as error:
+            # One upload that cannot be taken in must not keep the others waiting; it is tried again.
+            log.warning("sweep.skipped grant=%s sample=%s why=%s", *group[0][0][1:3], error)
+            continue
+        if swept is not None:
+            yield swept
 
 
 Found = list[tuple[Incoming, ObjectInfo]]
+
+
+def _sweep_upload(ctx: Context, group: Found, now: datetime) -> Swept | None:
+    upload, complete = group[0][0], _is_complete(group)
+    if complete or _is_done(ctx, upload):
+        item = commit_upload(ctx, upload)
+        if item is not None:
+            return Swept(upload.task_id, _device_of(ctx, upload), item)
+    if complete:
+        return None
+    if was_set_aside(ctx, upload) or max(info.modified for _, info in group) < now - LEFTOVER_AFTER:
+        log.info("sweep.leftover grant=%s sample=%s", upload.grant_id, upload.sample_id)
+        remove_upload(ctx, upload)
+    return None
 
 
 def _uploads(objects: Iterable[ObjectInfo]) -> list[Found]:

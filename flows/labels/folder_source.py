@@ -7,15 +7,18 @@
 
 A file is read when it is new or was written again. A bad one is refused with its line, in the database and
 in `refused.csv` beside the files, and the rest goes on. A file for a sample that has not arrived waits.
+Names are UTF-8; another one is told at every look, and no database could hold it.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import ValidationError
 from sqlalchemy import select
 
 from fleet_contracts import sha256_of, utc_now
@@ -24,7 +27,7 @@ from flows.database.schema import LabelFileRow
 from flows.errors import LabelsRefused
 from flows.labels.names import FileTarget, find_targets
 from flows.labels.records import NewLabel, add_labels
-from flows.labels.refused import report_refused
+from flows.labels.refused import drop_gone, report_refused
 from flows.labels.versions import CLASSES_FILE, FolderClasses, read_classes
 from flows.labels.yolo_text import FrameSize, read_yolo
 
@@ -61,21 +64,44 @@ def read_label_folder(ctx: Context, task_id: str) -> FolderReport:
     classes = read_classes(ctx, task_id, folder, known.get(CLASSES_FILE))
     if isinstance(classes, str):
         report.problem = classes
+        _tell_refused(ctx, task_id, folder)
         return report
     # (2) only files that are new or were written again are opened
-    settle = ctx.settings.labels.settle_seconds
-    fresh = [
-        path
-        for path in sorted(folder.glob("*.txt"))
-        if _is_fresh(path, known) and not 0 <= _age(path) < settle
-    ]
+    fresh = _fresh_files(folder, known, ctx.settings.labels.settle_seconds, report)
     for start in range(0, len(fresh), BATCH):
         _take_in(ctx, task_id, _Batch(fresh[start : start + BATCH], classes, known), report)
     # (3) only now the class list counts as read: after a crash before this, older files still find
     #     the version they were written under
     classes.remember(ctx, task_id)
-    report_refused(ctx, task_id, folder)
+    _tell_refused(ctx, task_id, folder)
     return report
+
+
+def _tell_refused(ctx: Context, task_id: str, folder: Path) -> None:
+    drop_gone(ctx, task_id, folder)
+    report_refused(ctx, task_id, folder)
+
+
+def _fresh_files(
+    folder: Path, known: dict[str, LabelFileRow], settle: float, report: FolderReport
+) -> list[Path]:
+    fresh = []
+    for path in sorted(folder.glob("*.txt")):
+        if told := _not_utf8(path):
+            report.refused.append(told)
+        elif _is_fresh(path, known) and not 0 <= _age(path) < settle:
+            fresh.append(path)
+    return fresh
+
+
+def _not_utf8(path: Path) -> str:
+    raw = os.fsencode(path.name)
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        told = raw.decode("utf-8", "backslashreplace")
+        return str(LabelsRefused(expected="a file name in UTF-8", got="other bytes", where=told))
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +134,9 @@ def _take_in(ctx: Context, task_id: str, batch: _Batch, report: FolderReport) ->
         )
         try:
             label = _read_file(path, row, targets[path.stem], len(version.names))
-        except LabelsRefused as error:
-            row.state, row.reason = "refused", str(error)
-            report.refused.append(str(error))
+        except (LabelsRefused, ValidationError) as error:
+            row.state, row.reason = "refused", _reason(path, error)
+            report.refused.append(row.reason)
         else:
             if label is None:
                 row.state = "waiting"
@@ -126,6 +152,11 @@ def _take_in(ctx: Context, task_id: str, batch: _Batch, report: FolderReport) ->
     with ctx.database.session() as session:
         for row in rows:
             session.merge(row)
+
+
+def _reason(path: Path, error: LabelsRefused | ValidationError) -> str:
+    # What pydantic says names fields, not the file.
+    return str(error) if isinstance(error, LabelsRefused) else f"{path.name}: {error}"
 
 
 def _read_file(path: Path, row: LabelFileRow, target: FileTarget, class_count: int) -> NewLabel | None:

@@ -28,7 +28,9 @@ def part_and_frame(stem: str) -> tuple[str, int | None]:
     (('plate-7', 2), ('plate-7', None))
     """
     part, separator, frame = stem.rpartition("__")
-    return (part, int(frame)) if separator and part and frame.isdigit() else (stem, None)
+    # `isdigit` alone is true of superscripts, which `int` does not read.
+    numbered = bool(separator and part) and frame.isascii() and frame.isdigit()
+    return (part, int(frame)) if numbered else (stem, None)
 
 
 def find_targets(ctx: Context, task_id: str, stems: list[str]) -> dict[str, FileTarget]:

@@ -91,10 +91,9 @@ def _inside(centre: float, extent: float, pixels: int, where: str) -> tuple[floa
             f"{low * pixels:.1f} to {high * pixels:.1f} of {pixels} px",
             where,
         )
-    if low >= 0 and high <= 1:
-        return low, high
     low, high = max(0.0, low), min(1.0, high)
-    if high <= low:
+    # Also within the image: an extent that is lost in rounding leaves no area.
+    if not low < high:
         raise _refused("a box with an area inside the image", f"none of {pixels} px", where)
     return low, high
 

@@ -46,9 +46,7 @@ def run_up(
     with hold(folder):
         folder.chmod(0o700)
         ports = prepare(folder)
-        services = tuple(
-            one for one in embedded_services(folder, ports) if only is None or one.name in only
-        )
+        services = tuple(one for one in embedded_services(folder, ports) if only is None or one.name in only)
         supervisor = Supervisor(place_of(folder, ports), services)
         with stopping_on_signals(supervisor):
             supervisor.run(changed)
@@ -122,15 +120,20 @@ def add_device(folder: Path, device_id: str) -> Path:
     """
     path = credentials.add_broker_user(folder, device_id)
     broker = running_state(folder).services.get("broker")
-    if broker is not None and broker.pid:
+    if broker is not None and broker.pid and _is_mosquitto(broker.pid):
         processes.end(processes.ProcessName(broker.pid, broker.start_ticks), signal.SIGHUP)
     return path
+
+
+def _is_mosquitto(pid: int) -> bool:
+    # Asked of the process, not of the disk: Mosquitto may have been installed since the broker started.
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "mosquitto"
+    except OSError:
+        return False
 
 
 def folder_from_environment() -> Path | None:
     """Return the folder that the services' environment names, or None outside of it."""
     named = os.environ.get("WHETSTONE_FOLDER", "")
     return Path(named) if named else None
-
-
-

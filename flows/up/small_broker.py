@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import logging
 import re
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
+    # Mosquitto reads its passwords anew at SIGHUP; here they are read at every connect, and nothing is to do.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     asyncio.run(serve(given.folder, given.port))
 
 

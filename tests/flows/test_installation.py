@@ -22,6 +22,7 @@ from flows.context import Context, open_context
 from flows.database.schema import ChampionRow
 from flows.errors import CannotStart, SettingsError, UnknownTask
 from flows.settings import (
+    DatabaseSettings,
     RecipeSettings,
     Settings,
     StoreSettings,
@@ -76,6 +77,17 @@ def test_settings_survive_a_round_trip(tmp_path: Path) -> None:
     write_settings(tmp_path, settings)
     assert load_settings(tmp_path) == settings
     assert [path.name for path in tmp_path.iterdir()] == ["whetstone.toml"]
+
+
+def test_settings_are_their_owners(tmp_path: Path) -> None:
+    """The database's URL may hold a password: nobody else reads the file, though it was open before."""
+    path = tmp_path / "whetstone.toml"
+    path.write_text("")
+    path.chmod(0o644)
+    database = DatabaseSettings(url="postgresql+psycopg://whetstone:secret@db/whetstone")
+    write_settings(tmp_path, Settings(database=database))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert load_settings(tmp_path).database == database
 
 
 def test_every_wrong_setting_is_told_at_once(tmp_path: Path) -> None:
@@ -196,6 +208,34 @@ def test_an_origin_is_registered_once_with_its_reason(ctx: Context, tmp_path: Pa
     again = register_origin(ctx, TASK, files, Entry("other", "other", "other"))
     assert again.reason == "trained on the old line"
     assert len(origins(ctx, TASK)) == 1
+
+
+def test_before_the_first_release_another_export_replaces_the_origin(ctx: Context, tmp_path: Path) -> None:
+    """The same weights with another ONNX file are one origin whose record and file are the newer export's."""
+    files = _files(tmp_path)
+    first = register_origin(ctx, TASK, files, ENTRY)
+    second = register_origin(ctx, TASK, _exported_again(files), Entry("MIT", "larger images", "ben"))
+    assert second.model_id == sha256_of(files.onnx.read_bytes()) != first.model_id
+    assert sha256_of(ctx.store.get(second.onnx_key)) == second.model_id
+    (kept,) = origins(ctx, TASK)
+    assert (kept.model_id, kept.reason) == (second.model_id, "larger images")
+
+
+def test_after_the_first_release_an_origin_stays_as_it_was(ctx: Context, tmp_path: Path) -> None:
+    """The champion's file lies under the origin's key: another export of the weights must not replace it."""
+    files = _files(tmp_path)
+    first = register_origin(ctx, TASK, files, ENTRY)
+    set_champion(ctx, TASK, _promotion(1))
+    again = register_origin(ctx, TASK, _exported_again(files), Entry("MIT", "larger images", "ben"))
+    assert again.model_id == first.model_id == sha256_of(ctx.store.get(first.onnx_key))
+
+
+def _exported_again(files: OriginFiles) -> OriginFiles:
+    """Change the ONNX file as an export for another image size would."""
+    model = onnx.load(str(files.onnx))
+    model.doc_string = "exported again"
+    onnx.save(model, str(files.onnx))
+    return files
 
 
 @pytest.mark.parametrize("names", [CLASSES[::-1], ("scratch",), (*CLASSES, "stain")])

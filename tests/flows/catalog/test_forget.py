@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from fleet_contracts import keys, utc_now
 from fleet_contracts.keys import Incoming
 from flows.catalog.forget import ForgetWhat, forget
 from flows.context import Context
-from flows.database.schema import CandidateRow, RunRow, SampleRow, TombstoneRow
+from flows.database.schema import CandidateRow, RunRow, SampleRow, ShardRow, TombstoneRow
 from flows.errors import FlowsError
 from flows.snapshots.cut import cut_snapshot
 from tests.flows.ingest.crashing import Crash, Fuse, doomed
@@ -116,3 +117,38 @@ def test_a_kill_in_between_is_finished_by_the_same_command(ctx: Context) -> None
             forget(ctx, TASK, what, by="anna", reason="asked to")
         assert _mentions(ctx, sample_id) == []
     assert step > 8
+
+
+def test_copies_in_the_work_folder_and_the_gates_pictures_go(ctx: Context) -> None:
+    """What runs keep on disk and what the gate drew of a sample is removed; what speaks of others stays."""
+    ids = sent_and_labelled(ctx, 6)
+    cut_snapshot(ctx, TASK)
+    with ctx.database.reader() as session:
+        shard = session.scalars(select(ShardRow)).one().sha256
+    gone, stays = ids[0], ids[1]
+    run = ctx.folder / "work" / "run-7"
+    doomed_files = [
+        ctx.folder / "work" / f"origin-{TASK}" / "parity" / f"{gone}.jpg",
+        run / "dataset" / "images" / f"{gone}.jpg",
+        run / "dataset" / "images" / f"{gone}.npy",
+        run / "cache" / shard,
+        run / "cache" / f"{shard}.part",
+        run / "judged" / "images" / f"{gone}.jpg",
+        run / "judged" / "pictures" / f"change-{gone[:12]}.jpg",
+    ]
+    kept_files = [
+        run / "dataset" / "images" / f"{stays}.jpg",
+        run / "cache" / ("e" * 64),
+        run / "judged" / "pictures" / f"change-{stays[:12]}.jpg",
+        run / "judged" / "model.onnx",
+    ]
+    for path in (*doomed_files, *kept_files):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"bytes")
+    drawn, other = (keys.candidate(TASK, "run-7", f"change-{one[:12]}.jpg") for one in (gone, stays))
+    ctx.store.put(drawn, b"picture")
+    ctx.store.put(other, b"picture")
+    forget(ctx, TASK, ForgetWhat(sample_id=gone), by="anna", reason="asked to")
+    assert [path for path in doomed_files if path.exists()] == []
+    assert [path for path in kept_files if not path.exists()] == []
+    assert (ctx.store.stat(drawn), ctx.store.stat(other) is None) == (None, False)

@@ -15,7 +15,7 @@ from flows.champion import Entry
 from flows.cli import main
 from flows.cli.app import JoinedGroup, app
 from flows.context import open_context
-from flows.database.schema import RunRow
+from flows.database.schema import CandidateRow, RunRow, SnapshotMemberRow
 from flows.retrain.first import first_release
 from flows.up import credentials
 from tests.flows.kit import CLASSES, box_label, picture
@@ -159,6 +159,37 @@ def test_catalog_is_rebuilt_and_samples_forgotten(folder: Path, capsys: pytest.C
     words = ["--task", "plates", "--reason", "a face in the picture"]
     assert run(folder, "forget", "--sample", sample, *words) == 0
     assert "1 samples forgotten" in capsys.readouterr().out
+
+
+def test_forgetting_names_releases_whose_probe_images_remain(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A signed release is never changed, so whoever forgets is told which ones may show the sample."""
+    from fleet_contracts import utc_now
+
+    sample, snapshot, now = "5" * 64, "6" * 64, utc_now()
+    with open_context(folder) as ctx, ctx.database.session() as session:
+        session.add(
+            SnapshotMemberRow(task_id="plates", snapshot_id=snapshot, sample_id=sample, revision=1, split="val")
+        )
+        session.add(
+            RunRow(
+                run_id="run-forgotten", task_id="plates", snapshot_id=snapshot, start_kind="origin",
+                start_sha256="b" * 64, recipe={}, state="finished", attempts=1, flow_run="",
+                started_at=now, touched_at=now, ended_at=now,
+            )
+        )  # fmt: skip
+        session.add(
+            CandidateRow(
+                candidate_id="run-forgotten", task_id="plates", run_id="run-forgotten", model_id="7" * 64,
+                state="promoted", channel="stable", release_version=41, collected_at=now,
+            )
+        )  # fmt: skip
+    assert run(folder, "forget", "--sample", sample, "--task", "plates", "--reason", "asked to") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "7" * 64 in told
+    assert "releases of these models: 41;" in told
+    assert "probe images remain" in told
 
 
 def test_device_gets_its_password(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

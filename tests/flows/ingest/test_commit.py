@@ -181,12 +181,52 @@ def test_a_box_speaks_for_itself_alone(ctx: Context) -> None:
     assert _outcome(commit_upload(ctx, box.upload(wide, wrong))) == "quarantined"
 
 
-def test_a_malformed_announcement_is_quarantined(ctx: Context) -> None:
-    """An announcement that is not the document is set aside with the image."""
-    box, content = SimulatedBox(ctx), picture(13)
+def _upload_torn_note(ctx: Context, box: SimulatedBox, content: bytes) -> Incoming:
     upload = box.upload(content, box.describe(content, part="plate-1"))
-    ctx.store.put(keys.incoming(TASK, upload.grant_id, upload.sample_id, "announcement"), b"{not json")
-    assert _outcome(commit_upload(ctx, upload)) == "quarantined"
+    key = keys.incoming(TASK, upload.grant_id, upload.sample_id, "announcement")
+    ctx.store.put(key, ctx.store.get(key)[:40])
+    return upload
+
+
+def test_a_torn_announcement_is_set_aside_and_the_box_tries_again(ctx: Context) -> None:
+    """An announcement cut off on the way makes no box delete its good copy, which is taken afterwards."""
+    box, content = SimulatedBox(ctx), picture(13)
+    assert commit_upload(ctx, _upload_torn_note(ctx, box, content)) is None
+    assert _count(ctx, QuarantineRow) == 1
+    assert _incoming(ctx) == []
+    again = box.upload(content, box.describe(content, part="plate-1"))
+    assert _outcome(commit_upload(ctx, again)) == "stored"
+
+
+def test_an_announcement_that_keeps_not_parsing_is_given_up(ctx: Context) -> None:
+    """A box that cannot describe its sample is told to let go after three tries."""
+    box, content = SimulatedBox(ctx), picture(17)
+    outcomes = [_outcome(commit_upload(ctx, _upload_torn_note(ctx, box, content))) for _ in range(3)]
+    assert outcomes == ["nothing", "nothing", "quarantined"]
+
+
+@pytest.mark.parametrize("left", [None, b"", b'{"schema'])
+def test_a_lost_sidecar_is_restored_from_the_upload(ctx: Context, left: bytes | None) -> None:
+    """After a power cut the catalog may know more than the bucket; the upload and the catalog mend it."""
+    box, other, content = SimulatedBox(ctx), SimulatedBox(ctx, "box-2"), picture(18)
+    sample_id = box.send(content, part="plate-1")
+    before = _sidecar(ctx, sample_id)
+    with ctx.database.session() as session:
+        session.get_one(SampleRow, (TASK, sample_id)).pinned_split = "golden"
+    for key in (keys.sample_sidecar(TASK, sample_id), keys.sample_image(TASK, sample_id)):
+        ctx.store.delete(key)
+        if left is not None:
+            ctx.store.put(key, left)
+    upload = Incoming(TASK, "0" * 32, sample_id, "image")
+    other.put(upload, content, other.describe(content, part="plate-9", at=START + timedelta(hours=1)))
+    assert _outcome(commit_upload(ctx, upload)) == "stored"
+    assert ctx.store.get(keys.sample_image(TASK, sample_id)) == content
+    after = _sidecar(ctx, sample_id)
+    assert (after.pinned_split, after.committed_at) == ("golden", before.committed_at)
+    assert [one.device_id for one in after.sightings] == [DEVICE, "box-2"]
+    assert (_count(ctx, SampleRow), _count(ctx, SightingRow), _incoming(ctx)) == (1, 2, [])
+    with ctx.database.reader() as session:
+        assert session.get_one(SampleRow, (TASK, sample_id)).pinned_split == "golden"
 
 
 def test_a_size_that_was_not_promised_is_not_read(ctx: Context, memory: MemoryStore) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
-from fleet_contracts import keys, utc_now
+import pytest
+
+from fleet_contracts import decode, keys, utc_now
+from fleet_contracts.samples import HardExample
 from flows.context import Context
+from flows.errors import StoreAway, StoreRefused
+from flows.ingest.commit import commit_upload
 from flows.ingest.sweep import LEFTOVER_AFTER, sweep_incoming
-from tests.flows.kit import DEVICE, TASK, SimulatedBox, picture
+from flows.store import MemoryStore
+from tests.flows.kit import DEVICE, TASK, SimulatedBox, make_installation, picture
 
 
 def _incoming(ctx: Context) -> list[str]:
@@ -64,3 +71,78 @@ def test_an_upload_of_an_unknown_grant_is_taken_in(ctx: Context) -> None:
     example = box.describe(content, part="plate-1")
     box.put(Incoming(TASK, "0" * 32, example.sample_id, "image"), content, example)
     assert [(one.device_id, one.item.outcome) for one in sweep_incoming(ctx, TASK)] == [(None, "stored")]
+
+
+class RefusingStore(MemoryStore):
+    """Refuse to read one key, and count how often it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused_key = ""
+        self.refusals = 0
+
+    def get(self, key: str, *, limit: int | None = None) -> bytes:
+        """Return an object's content, unless it is the refused one."""
+        if key == self.refused_key:
+            self.refusals += 1
+            raise StoreRefused(expected="an object", got="forbidden", where=key)
+        return super().get(key, limit=limit)
+
+
+def test_one_bad_upload_does_not_keep_the_others_waiting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An upload the store refuses to give is skipped with a warning, and taken in once it can be read."""
+    store = RefusingStore()
+    ctx = make_installation(tmp_path / "installation", store=store)
+    box = SimulatedBox(ctx)
+    for number in range(3):
+        box.upload(picture(number), box.describe(picture(number), part=f"plate-{number}"))
+    # The first that the sweep meets.
+    store.refused_key = next(key for key in _incoming(ctx) if key.endswith(".json"))
+    assert [one.item.outcome for one in sweep_incoming(ctx, TASK)] == ["stored"] * 2
+    assert store.refusals == 1
+    assert "sweep.skipped" in caplog.text
+    store.refused_key = ""
+    assert [one.item.outcome for one in sweep_incoming(ctx, TASK)] == ["stored"]
+    store.away = True
+    with pytest.raises(StoreAway):
+        list(sweep_incoming(ctx, TASK))
+    ctx.database.close()
+
+
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_sample_without_its_sidecar_does_not_end_the_sweep(ctx: Context, left: bytes | None) -> None:
+    """A power cut that cost a sidecar and left the upload is mended; what comes after it is taken in too."""
+    box = SimulatedBox(ctx)
+    uploads = []
+    for number in range(3):
+        content = picture(number)
+        example = box.describe(content, part=f"plate-{number}")
+        upload = box.upload(content, example)
+        uploads.append((upload, content, example))
+    lost, content, example = min(uploads, key=lambda one: one[0].grant_id)
+    assert commit_upload(ctx, lost) is not None
+    box.put(lost, content, example)
+    sidecar = keys.sample_sidecar(TASK, lost.sample_id)
+    ctx.store.delete(sidecar)
+    if left is not None:
+        ctx.store.put(sidecar, left)
+    assert [one.item.outcome for one in sweep_incoming(ctx, TASK)] == ["stored"] * 3
+    assert decode(HardExample, ctx.store.get(sidecar), where=sidecar).sample_id == lost.sample_id
+    assert _incoming(ctx) == []
+
+
+def test_half_an_upload_of_a_sample_without_sidecar_is_a_leftover(ctx: Context) -> None:
+    """What cannot restore anything goes when its grant is long over."""
+    box, content = SimulatedBox(ctx), picture(1)
+    example = box.describe(content, part="plate-1")
+    upload = box.upload(content, example)
+    list(sweep_incoming(ctx, TASK))
+    box.put(upload, content, example)
+    ctx.store.delete(keys.incoming(TASK, upload.grant_id, upload.sample_id, "image"))
+    ctx.store.delete(keys.sample_sidecar(TASK, upload.sample_id))
+    assert list(sweep_incoming(ctx, TASK)) == []
+    assert len(_incoming(ctx)) == 1
+    assert list(sweep_incoming(ctx, TASK, now=utc_now() + LEFTOVER_AFTER + timedelta(minutes=1))) == []
+    assert _incoming(ctx) == []

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from fleet_contracts import decode, keys
-from fleet_contracts.samples import LabelRecord
+from fleet_contracts.samples import BoxLabel, LabelRecord
 from flows.catalog.samples import newest_label
 from flows.classes import add_class
 from flows.context import Context
@@ -20,6 +20,7 @@ from flows.database.schema import LabelRow
 from flows.errors import StoreAway
 from flows.labels.folder_source import read_label_folder
 from flows.labels.refused import refused_files
+from flows.labels.yolo_text import FrameSize
 from flows.store import MemoryStore
 from tests.flows.kit import CLASSES, TASK, SimulatedBox, picture
 
@@ -214,3 +215,65 @@ def test_a_store_that_is_away_is_asked_again(ctx: Context, folder: Path, memory:
     assert read_label_folder(ctx, TASK).new_labels == 1
     with ctx.database.reader() as session:
         assert [row.revision for row in session.scalars(select(LabelRow))] == [1]
+
+
+@pytest.mark.parametrize("classes_gone", [False, True])
+def test_a_refused_file_that_is_gone_no_longer_counts(ctx: Context, folder: Path, classes_gone: bool) -> None:
+    """Deleting or renaming a refused file ends its refusal, also while classes.txt cannot be used."""
+    box = SimulatedBox(ctx)
+    good, bad, kept = (box.send(picture(number), part=f"plate-{number}") for number in range(3))
+    _write(folder / f"{good}.txt", GOOD)
+    for name in (f"{bad}.txt", f"{kept}.txt"):
+        _write(folder / name, "9 0.5 0.5 0.2 0.2\n", age=60)
+    read_label_folder(ctx, TASK)
+    assert len(refused_files(ctx, TASK)) == 2
+    (folder / f"{bad}.txt").rename(folder / "aside.bak")
+    if classes_gone:
+        (folder / "classes.txt").unlink()
+    read_label_folder(ctx, TASK)
+    assert [name for name, _ in refused_files(ctx, TASK)] == [f"{kept}.txt"]
+    assert bad not in (folder / "refused.csv").read_text()
+    (folder / f"{kept}.txt").unlink()
+    read_label_folder(ctx, TASK)
+    assert refused_files(ctx, TASK) == []
+    assert not (folder / "refused.csv").exists()
+    assert _newest(ctx, good) is not None
+
+
+def test_odd_files_do_not_stop_the_others(ctx: Context, folder: Path) -> None:
+    """A box lost in rounding, a superscript as frame and a name that is not UTF-8 concern one file each."""
+    box = SimulatedBox(ctx)
+    good, thin = (box.send(picture(number), part=f"plate-{number}") for number in range(2))
+    _write(folder / f"{thin}.txt", "0 0.5 0.5 1e-18 0.1\n")
+    _write(folder / "p-0__\u00b2.txt", GOOD)
+    latin = os.fsdecode(b"pi\xe8ce.txt")
+    _write(folder / latin, GOOD)
+    _write(folder / f"{good}.txt", GOOD)
+    report = read_label_folder(ctx, TASK)
+    assert (report.new_labels, report.waiting, len(report.refused)) == (1, 1, 2)
+    assert any(f"{thin}.txt line 1" in reason for reason in report.refused)
+    assert any(r"pi\xe8ce.txt" in reason for reason in report.refused)
+    assert [name for name, _ in refused_files(ctx, TASK)] == [f"{thin}.txt"]
+    "".join(report.refused).encode("utf-8")
+
+
+def test_a_label_no_record_can_hold_is_refused(
+    ctx: Context, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the reading of text lets through and the contract does not is refused like any other mistake."""
+    asked: list[str] = []
+
+    def lenient(text: str, size: FrameSize, *, class_count: int, where: str) -> tuple[BoxLabel, ...]:
+        asked.append(where)
+        width = 0.0 if text == "thin" else 0.2
+        return (BoxLabel(class_id=0, cx=0.5, cy=0.5, width=width, height=0.2),)
+
+    monkeypatch.setattr("flows.labels.folder_source.read_yolo", lenient)
+    box = SimulatedBox(ctx)
+    good, bad = (box.send(picture(number), part=f"plate-{number}") for number in range(2))
+    _write(folder / f"{bad}.txt", "thin")
+    _write(folder / f"{good}.txt", GOOD)
+    report = read_label_folder(ctx, TASK)
+    assert len(asked) == 2
+    assert report.new_labels == 1
+    assert [reason.split(":")[0] for reason in report.refused] == [f"{bad}.txt"]

@@ -42,6 +42,7 @@ def test_an_empty_text_says_nothing_is_there() -> None:
         ("-1 0.5 0.5 0.2 0.1", "0 to 2"),
         ("0 0.5 0.5 0 0.1", "area"),
         ("0 0.5 0.5 0.2 -0.1", "area"),
+        ("0 0.5 0.5 1e-18 0.1", "area"),
         ("0 0.95 0.5 0.2 0.1", "inside the image"),
         ("0 0.5 0.0 0.2 0.1", "inside the image"),
         ("0 7 7 0.1 0.1", "inside the image"),
@@ -86,3 +87,18 @@ def test_what_is_written_is_read_back(rows: list[tuple[int, float, float, float,
         assert one.class_id == other.class_id
         assert one.cx == pytest.approx(other.cx, abs=2e-6)
         assert one.width == pytest.approx(other.width, abs=2e-6)
+
+
+@given(
+    st.tuples(
+        st.floats(-0.01, 1.01), st.floats(-0.01, 1.01), st.floats(1e-320, 1.01), st.floats(1e-320, 1.01)
+    )
+)
+def test_a_line_gives_a_valid_box_or_is_refused(row: tuple[float, float, float, float]) -> None:
+    """No five numbers whatsoever end in another error."""
+    try:
+        (box,) = _read("0 " + " ".join(repr(value) for value in row))
+    except LabelsRefused:
+        return
+    assert box.width > 0
+    assert box.height > 0

@@ -175,3 +175,21 @@ def test_small_broker_pins_devices_to_their_topics(user: str, topic: str, speaks
 def test_production_broker_has_the_same_rules() -> None:
     """The ACL that is deployed is the one the embedded broker gets."""
     assert (ROOT / "deploy" / "mosquitto" / "acl").read_text() == credentials.acl_text()
+
+
+def test_only_mosquitto_is_told_of_a_new_device_by_signal(tmp_path: Path) -> None:
+    """SIGHUP ends a program that does not know it, so a broker that is not Mosquitto never gets it."""
+    child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        name = processes.name_of(child.pid)
+        assert name is not None
+        broker = state.ServiceState(state="ready", pid=name.pid, start_ticks=name.start_ticks)
+        with state.hold(tmp_path):
+            state.write_state(tmp_path, state.UpState(pid=os.getpid(), start_ticks=1, services={"broker": broker}))
+            assert embedded.add_device(tmp_path, "press-1").exists()
+        # A signal sent before this is acted on before anything is read.
+        assert child.communicate(b"still here", timeout=10) == (b"still here", None)
+        assert child.returncode == 0
+    finally:
+        child.kill()
+        child.wait(10)

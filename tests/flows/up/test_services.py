@@ -242,7 +242,10 @@ def test_small_broker_keeps_the_same_rules(tmp_path: Path) -> None:
 
         probe = answers_mqtt(ports.broker, credentials.CLOUD_USER, lambda: users[credentials.CLOUD_USER])
         wait_until(probe, 30, "the small broker to serve")
+        # What Mosquitto reads its passwords at must not end this one.
+        child.send_signal(signal.SIGHUP)
         check_pinning(ports.broker, users.__getitem__)
+        assert child.poll() is None
     finally:
         child.kill()
         child.wait(10)
