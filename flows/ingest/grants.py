@@ -38,8 +38,9 @@ def answer_request(ctx: Context, request: GrantRequest, now: datetime | None = N
     now = now or utc_now()
     if request.expires_at <= now:
         return GrantAnswer(None, ())
+    whole = _whole(ctx, request)
     with ctx.database.session() as session:
-        receipts = _settled(session, request)
+        receipts = _settled(session, request, whole)
         settled = {item.sample_id for item in receipts}
         wanted = [item for item in request.items if item.sample_id not in settled]
         grant = _grant_row(session, request, wanted, now, ctx.settings.grant_minutes) if wanted else None
@@ -57,14 +58,28 @@ def answer_request(ctx: Context, request: GrantRequest, now: datetime | None = N
     return GrantAnswer(document, tuple(receipts))
 
 
-def _settled(session: Session, request: GrantRequest) -> list[ReceiptItem]:
+def _whole(ctx: Context, request: GrantRequest) -> set[str]:
+    """Return which of the samples the bucket really has: the catalog is a view, and a store may lose a write."""
     ids = [item.sample_id for item in request.items]
-    known = known_samples(session, request.task_id, ids)
+    with ctx.database.reader() as session:
+        known = known_samples(session, request.task_id, ids)
+    return {sample_id for sample_id in known if _is_whole(ctx, request.task_id, sample_id)}
+
+
+def _is_whole(ctx: Context, task_id: str, sample_id: str) -> bool:
+    found = (
+        ctx.store.stat(keys.sample_image(task_id, sample_id)),
+        ctx.store.stat(keys.sample_sidecar(task_id, sample_id)),
+    )
+    return all(info is not None and info.size > 0 for info in found)
+
+
+def _settled(session: Session, request: GrantRequest, whole: set[str]) -> list[ReceiptItem]:
     settled: list[ReceiptItem] = []
-    for sample_id in ids:
+    for sample_id in (item.sample_id for item in request.items):
         if is_forgotten(session, request.task_id, sample_id):
             settled.append(ReceiptItem(sample_id=sample_id, outcome="forgotten"))
-        elif sample_id in known:
+        elif sample_id in whole:
             settled.append(ReceiptItem(sample_id=sample_id, outcome="duplicate"))
         elif is_given_up(session, request.task_id, sample_id):
             settled.append(ReceiptItem(sample_id=sample_id, outcome="quarantined"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -78,3 +79,15 @@ def test_a_task_nobody_serves_gets_no_grant(ctx: Context) -> None:
     request = SimulatedBox(ctx).request([("a" * 64, 10)]).model_copy(update={"task_id": "boards"})
     with pytest.raises(UnknownTask, match="plates"):
         answer_request(ctx, request)
+
+
+@pytest.mark.parametrize("lost", [keys.sample_image, keys.sample_sidecar])
+def test_a_sample_whose_bytes_were_lost_is_wanted_again(ctx: Context, lost: Callable[[str, str], str]) -> None:
+    """The catalog alone is no proof: what the bucket has lost is asked for, not called a duplicate."""
+    box = SimulatedBox(ctx)
+    sample_id = box.send(picture(1), part="plate-1")
+    ctx.store.delete(lost(TASK, sample_id))
+    answer = answer_request(ctx, box.request([(sample_id, 10)]))
+    assert answer.receipts == ()
+    assert answer.grant is not None
+    assert [upload.sample_id for upload in answer.grant.uploads] == [sample_id]
