@@ -105,7 +105,12 @@ def _store(ctx: Context, upload: Incoming, content: bytes, example: HardExample)
 
 
 def _known_sidecar(ctx: Context, upload: Incoming) -> HardExample | None:
+    """Return the sidecar of a sample that the bucket has whole, None where image or sidecar was lost."""
     key = keys.sample_sidecar(upload.task_id, upload.sample_id)
+    image = ctx.store.stat(keys.sample_image(upload.task_id, upload.sample_id))
+    if image is None or image.size == 0:
+        log.warning("ingest.image_lost sample=%s", upload.sample_id)
+        return None
     try:
         return decode(HardExample, ctx.store.get(key), where=key)
     except (StoreMissing, ContractError) as error:

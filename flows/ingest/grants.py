@@ -59,7 +59,7 @@ def answer_request(ctx: Context, request: GrantRequest, now: datetime | None = N
 
 
 def _whole(ctx: Context, request: GrantRequest) -> set[str]:
-    """Return which of the samples the bucket really has: the catalog is a view, and a store may lose a write."""
+    """Return which samples the bucket really has: the catalog is a view, and a store may lose a write."""
     ids = [item.sample_id for item in request.items]
     with ctx.database.reader() as session:
         known = known_samples(session, request.task_id, ids)
