@@ -5,14 +5,16 @@ First half of the border to onnxruntime; `onnx_engine` is the other.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from detection.errors import ModelFileError
-from detection.providers import choose_providers, require_providers
+from detection.providers import TENSORRT, choose_providers, require_providers, with_engine_cache
 
 _RAISED = (
     "EPFail",
@@ -36,9 +38,13 @@ ENGINE_ERRORS: tuple[type[Exception], ...] = tuple(
 def open_session(content: bytes, where: str, *, threads: int, providers: Sequence[str] | None) -> Any:
     """Load the bytes of an ONNX file into an inference session.
 
+    onnxruntime holds the interpreter's lock meanwhile, so that other threads pause: for a moment on the CPU,
+    for minutes where TensorRT builds an engine. What it builds is kept beside the model file, so a release
+    that passed its self-test in a child has its engine before the agent loads it.
+
     Args:
         content: the file's bytes, so that what was hashed is what runs.
-        where: the file, for the error message.
+        where: the file, for the error message and the engine's cache; without such a file nothing is kept.
         threads: that compute one frame.
         providers: in order of preference; None chooses by what is installed.
 
@@ -54,14 +60,31 @@ def open_session(content: bytes, where: str, *, threads: int, providers: Sequenc
     options.log_severity_level = 3
     # Idle workers that spin would take the core that captures and encodes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    cache = engine_cache(content, Path(where)) if TENSORRT in chosen else None
     try:
-        return ort.InferenceSession(content, sess_options=options, providers=list(chosen))
+        return ort.InferenceSession(content, sess_options=options, providers=with_engine_cache(chosen, cache))
     except ENGINE_ERRORS as error:
         raise ModelFileError(
             expected=f"an ONNX model that onnxruntime {ort.__version__} reads",
             got=first_line(error),
             where=where,
         ) from error
+
+
+def engine_cache(content: bytes, path: Path) -> Path | None:
+    """Make the folder for the engines of a model and return it; None where there is none to be had.
+
+    The model's hash is part of it, for TensorRT would take the engine of another model of the same graph.
+    """
+    if not path.is_file():
+        return None
+    folder = path.parent / "engine" / hashlib.sha256(content).hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        # Read-only or full: the engine is built at every load.
+        return None
+    return folder
 
 
 def first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ may send frames to a service (`AzureExecutionProvider` is in every wheel).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from detection.errors import EngineFailed
 
@@ -45,3 +46,23 @@ def require_providers(wanted: Sequence[str], available: Sequence[str]) -> tuple[
             now="Install the wheel that has the provider, or leave the choice to what is installed.",
         )
     return tuple(wanted)
+
+
+def with_engine_cache(chosen: Sequence[str], folder: Path | None) -> list[str | tuple[str, dict[str, str]]]:
+    """Let TensorRT keep the engine it builds, for a build takes minutes; the others have nothing to keep.
+
+    Args:
+        chosen: names, in order of preference.
+        folder: of one model alone, since TensorRT does not tell apart models of the same graph; None = keep
+            nothing.
+    """
+    if folder is None:
+        return list(chosen)
+    where = str(folder)
+    options = {
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": where,
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": where,
+    }
+    return [(name, options) if name == TENSORRT else name for name in chosen]

@@ -11,9 +11,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -131,6 +133,10 @@ class Agent:
         """Start every part."""
         if self.outbox.recovered:
             self.events.note("outbox.recovered", examples=self.outbox.recovered)
+        if self.outbox.in_memory:
+            self.events.set_problem(
+                "outbox.in-memory", "the disk was full at the start: free some space and restart the agent"
+            )
         self.writer.start()
         self._link.start(LinkHandlers(self._new_inbox().on_message, self._on_connected))
         for thread in self._threads:
@@ -245,9 +251,13 @@ def _forget_old_names(outbox: Outbox, camera: CameraConfig) -> None:
         there = {entry.name for entry in Path(path).iterdir()}
     except OSError:
         return
-    gone = outbox.progress(camera.source) - there
-    if there and gone:
-        outbox.forget_progress(camera.source, gone)
+    try:
+        gone = outbox.progress(camera.source) - there
+        if there and gone:
+            outbox.forget_progress(camera.source, gone)
+    except sqlite3.Error as error:
+        # The database is only larger than it need be; the next start forgets them.
+        logger.warning("outbox.not-forgotten %s", error)
 
 
 def _link_options(config: AgentConfig) -> LinkOptions:
@@ -280,7 +290,8 @@ def _lock(data_dir: Path) -> IO[str]:
             where=str(data_dir),
             now="Stop the other agent, or give this one another data_dir.",
         ) from error
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    # For people only: on a full disk the lock holds without its number.
+    with suppress(OSError):
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"{os.getpid()}\n".encode())
     return file

@@ -164,12 +164,14 @@ class InspectionLoop:
 
     def _decide(self, frame: Frame, found: Detections, model: ServingModel) -> Decision:
         try:
-            return self._tracker.add(frame, found, model)
+            decision = self._tracker.add(frame, found, model)
         except DetectionError as error:
             # Rules that do not fit the class list are refused by the updater; should one slip through,
             # the part is unsure and the box says why.
             self._parts.events.set_problem("rules.failed", str(error))
             return self._tracker.add_blind(frame)
+        self._parts.events.clear_problem("rules.failed")
+        return decision
 
     def _mine(self, frame: Frame, found: Detections, model: ServingModel, decision: Decision) -> None:
         seen = SeenFrame(found, self._options.camera, frame.part_id, frame.frame_in_part)

@@ -84,7 +84,7 @@ class ModelSlot:
         return self._good_frames
 
     def failure(self) -> ModelFailure | None:
-        """Return the last model that failed on a real frame."""
+        """Return the last failure on a real frame; one without a fall-back never hides one that had it."""
         return self._failure
 
     def swap_report(self) -> SwapReport | None:
@@ -153,7 +153,10 @@ class ModelSlot:
             failed, previous = self._current, self._previous
             if failed is None:
                 return None
-            self._failure = ModelFailure(failed.release_version, failed.model_id, problem)
+            known = self._failure
+            if previous is not None or known is None or known.release_version == failed.release_version:
+                # The updater may not have looked yet at the failure that brought this model back.
+                self._failure = ModelFailure(failed.release_version, failed.model_id, problem)
             if previous is not None:
                 self._retired.append(failed)
                 self._current, self._previous = previous, None

@@ -10,14 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from detection.errors import DetectionError
 from edge_agent.config import ReleasesConfig
-from edge_agent.model_slot import FrameModel, ModelSlot, ServingModel
+from edge_agent.model_slot import FrameModel, ModelFailure, ModelSlot, ServingModel
 from edge_agent.ota.errors import OtaError, ReleaseRefused, SelfTestBroken
-from edge_agent.ota.slots import MAX_STARTS, Slots
+from edge_agent.ota.slots import MAX_STARTS, Pointers, Slots
 from fleet_contracts.releases import Release
 
 Refuse = Callable[[int, OtaError], None]
@@ -74,27 +75,36 @@ class Serving:
     def start(self, refuse: Refuse) -> list[str]:
         """Offer the installed release, going back past releases that cannot serve; return what was wrong.
 
-        Steps: (1) count this start before the release is touched, since it may end the process; (2) leave a
-        release behind that was started too often without proving itself; (3) verify and load it.
+        Steps: (1) count this start before the release is touched, since it may end the process; a disk that
+        cannot be written keeps nothing from serving; (2) leave a release behind that was started too often
+        without proving itself; (3) verify and load it. A release that has proven itself and does not load now
+        stays where it is: the engine is at fault, and that may pass.
         """
-        problems = []
-        pointers = self._slots.count_start()  # (1)
+        problems: list[str] = []
+        pointers = self._count_start(problems)  # (1)
         while pointers.current:
             try:
                 if not pointers.confirmed and pointers.starts > MAX_STARTS:  # (2)
                     error = ReleaseRefused(expected=f"it to prove itself within {MAX_STARTS} starts",
                                            got=f"start {pointers.starts}",
                                            where=f"release {pointers.current}")
-                    refuse(pointers.current, error)
+                    _noting(partial(refuse, pointers.current, error), problems)
                     raise error
                 release = self._slots.load(pointers.current)  # (3)
                 self._offer(release, self._model_of(release), on_trial=not pointers.confirmed)
                 break
             except OtaError as error:
                 problems.append(str(error))
-                self._slots.go_back()
-                pointers = self._slots.pointers()
+                if isinstance(error, SelfTestBroken) and pointers.confirmed:
+                    break
+                _noting(self._slots.go_back, problems)
+                pointers = Pointers(pointers.previous)
         return problems
+
+    def end(self) -> None:
+        """Take back the count of this start: being stopped in order says nothing against a release."""
+        if self._trial and self._failure_on_trial() is None:
+            self._slots.uncount_start()
 
     def swap(self, release: Release) -> None:
         """Put an installed, self-tested release on trial.
@@ -113,10 +123,9 @@ class Serving:
         """Confirm the release on trial when it has proven itself; return its failure when it has failed."""
         if not self._trial or self._release is None:
             return None
-        failure = self._slot.failure()
-        if failure is not self._old_failure and failure is not None \
-                and failure.release_version == self._release.version:
-            self._old_failure = failure
+        failure = self._failure_on_trial()
+        if failure is not None:
+            # Told again at every look until `take_back`, since what the caller writes then may fail.
             error = ReleaseRefused(expected="every frame inspected", got=failure.problem,
                                    where=f"release {failure.release_version} on the line",
                                    now="The previous model serves again.")
@@ -133,9 +142,9 @@ class Serving:
         Raises:
             SlotDamaged, SelfTestBroken: it cannot serve any more; the channel gives it anew.
         """
+        version = self._slots.go_back()
         self._trial = False
         self._release = None
-        version = self._slots.go_back()
         if not version:
             return
         release = self._slots.load(version)
@@ -143,6 +152,16 @@ class Serving:
         serving = self._slot.current()
         if serving is None or serving.model_id != release.model_id:
             self._offer(release, self._model_of(release), on_trial=False)
+
+    def _count_start(self, problems: list[str]) -> Pointers:
+        _noting(self._slots.count_start, problems)
+        return self._slots.pointers()
+
+    def _failure_on_trial(self) -> ModelFailure | None:
+        failure, release = self._slot.failure(), self._release
+        if failure is None or failure is self._old_failure or release is None:
+            return None
+        return failure if failure.release_version == release.version else None
 
     def _is_proven(self) -> bool:
         serving, release = self._slot.current(), self._release
@@ -166,3 +185,11 @@ class Serving:
         self._taken_at = None
         self._old_failure = self._slot.failure()
         self._slot.offer(ServingModel(model, release.version, release.decision_rules, release.model_id))
+
+
+def _noting(write: Callable[[], object], problems: list[str]) -> None:
+    """Write what the next start should know; a disk that cannot be written keeps nothing from serving."""
+    try:
+        write()
+    except OSError as error:
+        problems.append(f"{type(error).__name__}: {error}")

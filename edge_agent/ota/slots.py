@@ -24,7 +24,7 @@ from fleet_contracts.base import decode, encode
 from fleet_contracts.errors import ContractError
 from fleet_contracts.releases import Release, RolloutOrder
 
-MAX_STARTS = 3
+MAX_STARTS = 10
 """Starts of the agent that an unconfirmed release may fail to survive."""
 MAX_ATTEMPTS = 3
 """Self-tests that may crash or run out of time before a release counts as bad."""
@@ -135,6 +135,17 @@ class Slots:
         if now.current and not now.confirmed:
             self._point(replace(now, starts=now.starts + 1))
         return self.pointers()
+
+    def uncount_start(self) -> None:
+        """Take back what `count_start` counted: the agent ended in good order."""
+        now = self.pointers()
+        if not now.confirmed and now.starts:
+            self._point(replace(now, starts=now.starts - 1))
+
+    def has_proven(self, version: int) -> bool:
+        """Tell whether an installed release has proven itself here."""
+        now = self.pointers()
+        return version == now.previous or (version == now.current and now.confirmed)
 
     def go_back(self) -> int:
         """Point to the previous release and return it, 0 when there is none."""

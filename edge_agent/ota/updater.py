@@ -34,6 +34,7 @@ from edge_agent.ota.rules import Box, Choice, choose
 from edge_agent.ota.serving import Serving
 from edge_agent.ota.slots import Slots
 from edge_agent.ota.tuf_client import TufClient
+from fleet_contracts.base import utc_now
 from fleet_contracts.releases import DeviceState, Release, RolloutOrder
 
 FIRST_RETRY_S = 1.0
@@ -41,6 +42,7 @@ MAX_RETRY_S = 60.0
 TRIAL_LOOK_S = 0.05
 REST_LOOK_S = 0.25
 PROBLEM = "ota"
+LOOP_DIED = "loop.died"
 
 
 class Updater:
@@ -84,8 +86,9 @@ class Updater:
             return
         with self._lock:
             known = self._heard or self._standing.order
-            if known is not None and (order == known or order.issued_at < known.issued_at):
-                # Orders are sent again and again; one that is followed already is no news.
+            if known is not None and (order == known or order.issued_at < known.issued_at <= utc_now()):
+                # Orders are sent again and again; one that is followed already is no news. One dated in the
+                # future, by a wrong clock on either side, must not silence those that come after it.
                 return
             self._heard = order
         self._wake.set()
@@ -114,6 +117,7 @@ class Updater:
             if done:
                 backoff.reset()
             self._rest(stop, self._config.releases.poll_s if done else backoff.next_s())
+        self._guarded(self.end)
 
     # What the thread does, one call at a time.
 
@@ -124,6 +128,12 @@ class Updater:
             self._stand(problem=problem)
         return True
 
+    def end(self) -> bool:
+        """Tell the disk that the agent ended in good order, unless its loop died of what it had to serve."""
+        if not self._events.count(LOOP_DIED):
+            self._serving.end()
+        return True
+
     def round(self, stop: threading.Event) -> bool:
         """Bring the box one step on; False when there is reason to ask again soon.
 
@@ -132,6 +142,9 @@ class Updater:
         (6) point to it and offer it to the loop. It is confirmed, or taken back, by `watch_trial`.
         """
         self._keep_order()  # (1)
+        if self._serving.release() is None and self._slot.current() is None:
+            # What is installed may serve by now: an engine that was not ready at boot, a full disk.
+            self._guarded(self.start)
         try:
             channel = self._client.refresh(self._config.task_id, self._config.channel)  # (2)
             self._stand(expired=False)
@@ -161,12 +174,16 @@ class Updater:
         if failure is None:
             return not self._serving.on_trial()
         self._stand(rolled_back=True, problem=str(failure.error))
-        self._events.note("ota.rolled_back", version=failure.version)
-        self._installer.refuse_installed(failure.version, failure.error)
         try:
+            self._installer.refuse_installed(failure.version, failure.error)
             self._serving.take_back()
         except OtaError as error:
             self._stand(problem=f"{failure.error}; and going back failed: {error}")
+        except OSError as error:
+            # The loop has gone back in memory; the disk must follow, so the failure is looked at again.
+            self._stand(problem=f"{failure.error}; and it cannot be noted: {error}")
+            return False
+        self._events.note("ota.rolled_back", version=failure.version)
         return True
 
     def _rest(self, stop: threading.Event, seconds: float) -> None:
@@ -183,6 +200,9 @@ class Updater:
         try:
             self._serving.swap(release)
         except SelfTestFailed as error:
+            if not error.final and self._slots.has_proven(release.version):
+                # It served here before, so the engine is at fault, and that passes.
+                raise
             self._installer.refuse_installed(release.version, error)
             raise
         self._events.note("ota.offered", version=release.version, model=release.model_id[:12])

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from edge_agent.outbox.disk_guard import DiskGuard
 from edge_agent.outbox.files import ExampleFiles
-from edge_agent.outbox.recovery import open_or_rebuild
+from edge_agent.outbox.recovery import is_in_memory, open_or_rebuild
 from edge_agent.outbox.schema import ADD_COUNT, INSERT_ROW, KEEP_FRAME, KEPT_BEFORE, place_of
 from edge_agent.outbox.transaction import Transaction, database_error, disk_error, is_full
 from fleet_contracts.samples import HardExample
@@ -59,8 +59,10 @@ class Outbox:
         self._clock = clock
         self._lock = threading.RLock()
         self._files = ExampleFiles(folder / "examples")
-        self._database, self.recovered = open_or_rebuild(folder, self._files)
+        self._database, self.recovered = open_or_rebuild(folder, self._files, guard.probe)
         """`recovered`: examples that were taken in from files without a row."""
+        self.in_memory = is_in_memory(self._database)
+        """Whether progress and counts end with the process, since the disk was full at the start."""
         self._used = self._one("SELECT COALESCE(SUM(total_bytes), 0) FROM rows")
 
     # Writing.

@@ -3,32 +3,52 @@
 The files are the truth about what is kept; the database adds states, progress and counts. A damaged
 database is set aside, never deleted, and made again from the files; a folder source is then read again
 from its beginning, which does no harm, since the same bytes are the same sample.
+
+On a full disk SQLite cannot even open its database. The line must be inspected all the same, so a database
+in memory stands in until the next start: the examples on the disk are taken in and sent, which makes room.
 """
 
 from __future__ import annotations
 
 import logging
 import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.counters import KEPT, LOST
 from edge_agent.errors import OutboxError
 from edge_agent.files import move_aside
+from edge_agent.outbox.disk_guard import free_bytes
 from edge_agent.outbox.files import ExampleFiles
 from edge_agent.outbox.schema import ADD_COUNT, INSERT_ROW, KEEP_FRAME, open_database, place_of
+from edge_agent.outbox.transaction import is_full
 
 logger = logging.getLogger("whetstone.edge.outbox")
 
 
-def open_or_rebuild(folder: Path, files: ExampleFiles) -> tuple[sqlite3.Connection, int]:
+IN_MEMORY = "in-memory"
+"""File that says that examples may have left under a database in memory."""
+ROOM_TO_OPEN = 1_000_000
+"""Free bytes below which an error of SQLite is blamed on the full disk; its log needs far less."""
+
+
+def open_or_rebuild(
+    folder: Path, files: ExampleFiles, probe: Callable[[Path], int] = free_bytes
+) -> tuple[sqlite3.Connection, int]:
     """Return the open database and how many examples were taken in from files without a row.
+
+    Args:
+        folder: made when it is missing.
+        files: of the examples beside the database.
+        probe: tells the free bytes of the folder's disk.
 
     Raises:
         OutboxError: the folder cannot be used.
     """
     try:
         files.folder.mkdir(parents=True, exist_ok=True)
-        database = _open(folder)
+        database = _open(folder, probe)
         return database, _reconcile(database, files)
     except (OSError, sqlite3.Error) as error:
         raise OutboxError(
@@ -39,13 +59,21 @@ def open_or_rebuild(folder: Path, files: ExampleFiles) -> tuple[sqlite3.Connecti
         ) from error
 
 
-def _open(folder: Path) -> sqlite3.Connection:
+def is_in_memory(database: sqlite3.Connection) -> bool:
+    """Tell whether the database ends with the process."""
+    return not database.execute("PRAGMA database_list").fetchone()[2]
+
+
+def _open(folder: Path, probe: Callable[[Path], int]) -> sqlite3.Connection:
     path = folder / "outbox.db"
     try:
         return open_database(path)
-    except sqlite3.OperationalError:
-        # Locked, read-only or full: nothing is wrong with the content.
-        raise
+    except sqlite3.OperationalError as error:
+        # Locked or read-only: nothing is wrong with the content, and a person must look at it.
+        if not is_full(error) and probe(folder) > ROOM_TO_OPEN:
+            raise
+        logger.error("outbox.in-memory %s %s", path, error)
+        return open_database(Path(":memory:"))
     except sqlite3.DatabaseError as error:
         logger.warning("outbox.damaged %s %s", path, error)
         for name in ("outbox.db", "outbox.db-wal", "outbox.db-shm"):
@@ -64,11 +92,14 @@ def _reconcile(database: sqlite3.Connection, files: ExampleFiles) -> int:
     database.execute("DELETE FROM rows WHERE state = 'leaving'")
     rows = {str(row[0]) for row in database.execute("SELECT sample_id FROM rows").fetchall()}
     on_disk = files.ids()
+    mark = files.folder.parent / IN_MEMORY
+    left_in_memory = mark.exists()
     database.execute("BEGIN IMMEDIATE")
     for sample_id in rows - on_disk:
-        logger.warning("outbox.files-missing %s", sample_id)
         database.execute("DELETE FROM rows WHERE sample_id = ?", (sample_id,))
-        database.execute(ADD_COUNT, (LOST, 1))
+        if not left_in_memory:
+            logger.warning("outbox.files-missing %s", sample_id)
+            database.execute(ADD_COUNT, (LOST, 1))
     taken_in = 0
     for example, size, total in files.whole_examples(without=rows & on_disk):
         added_at = example.sightings[0].captured_at.isoformat()
@@ -78,4 +109,14 @@ def _reconcile(database: sqlite3.Connection, files: ExampleFiles) -> int:
         database.execute(KEEP_FRAME, place_of(example))
         taken_in += 1
     database.execute("COMMIT")
+    _mark(mark, database)
     return taken_in
+
+
+def _mark(mark: Path, database: sqlite3.Connection) -> None:
+    """Note for the next start what keeps the books now; an empty file mostly finds room on a full disk."""
+    with suppress(OSError):
+        if is_in_memory(database):
+            mark.touch()
+        else:
+            mark.unlink(missing_ok=True)

@@ -132,8 +132,8 @@ class OutboxWriter:
                 if job is None or time.monotonic() - self._stored_at >= COMMIT_EVERY_S:
                     self._store_progress()
             except Exception as error:  # the thread must outlive any one frame
-                self._events.set_problem("outbox.failed", f"{type(error).__name__}: {error}")
-                logger.exception("outbox.failed")
+                self._events.set_problem("outbox.progress", f"{type(error).__name__}: {error}")
+                logger.exception("outbox.progress")
             with self._changed:
                 self._busy = False
             if stopping and job is None:
@@ -168,9 +168,12 @@ class OutboxWriter:
                 self._events.note("outbox.kept", sample=example.sample_id, why=kept.reasons[0].rule)
         except AgentError as error:
             self._count_lost("outbox.full" if isinstance(error, DiskFull) else "outbox.lost", str(error))
+        except Exception as error:  # whatever is odd about one frame, it is a loss and must be counted
+            logger.exception("outbox.failed")
+            self._count_lost("outbox.failed", f"{type(error).__name__}: {error}")
         else:
-            self._events.clear_problem("outbox.full")
-            self._events.clear_problem("outbox.lost")
+            for problem in ("outbox.full", "outbox.lost", "outbox.failed"):
+                self._events.clear_problem(problem)
 
     def _count_lost(self, problem: str, text: str) -> None:
         self._counters.add(names.LOST)

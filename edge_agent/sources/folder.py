@@ -120,13 +120,15 @@ class FolderReader:
     def _load(self, name: str) -> Frame | None:
         path = self._options.folder / name
         try:
-            content = path.read_bytes()
             modified = path.stat().st_mtime
-        except OSError as error:
+            image, content = _read_image(path)
+        except FileNotFoundError as error:
             self._events.note("source.vanished", file=name, problem=error.strerror)
             return None
-        try:
-            image = decode_image(content, where=str(path))
+        except OSError as error:
+            problem = FrameUnreadable(expected="a file's times", got=str(error.strerror), where=str(path))
+            self._set_aside(path, problem, age_s=SETTLE_S)
+            return None
         except FrameUnreadable as error:
             self._set_aside(path, error, age_s=time.time() - modified)
             return None
@@ -153,6 +155,23 @@ class FolderReader:
         except OSError as problem:
             # It stays where it is and is not tried again by this process.
             self._events.note("source.quarantine-failed", file=path.name, problem=str(problem))
+
+
+def _read_image(path: Path) -> tuple[Image, bytes]:
+    """Read and decode an image file.
+
+    Raises:
+        FileNotFoundError: somebody took it away.
+        FrameUnreadable: it is there, and cannot be read or decoded.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        got = str(error.strerror)
+        raise FrameUnreadable(expected="a file that can be read", got=got, where=str(path)) from error
+    return decode_image(content, where=str(path)), content
 
 
 def decode_image(content: bytes, *, where: str) -> Image:

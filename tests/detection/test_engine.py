@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from detection.errors import EngineFailed, ModelFileError
@@ -14,7 +15,8 @@ from detection.letterbox import Letterbox
 from detection.memory import MemoryEngine
 from detection.model_file import describe
 from detection.onnx_engine import Engine, OnnxEngine
-from detection.ort_session import open_session
+from detection.ort_session import engine_cache, open_session
+from detection.providers import CPU, TENSORRT, with_engine_cache
 from detection.session import Detector
 from tests.detection.builders import detections
 from tests.detection.onnx_models import TinyModel, save
@@ -83,6 +85,43 @@ def test_the_engine_says_why_a_model_cannot_be_loaded(tmp_path: Path) -> None:
     broken = path.read_bytes().replace(b"ReduceMean", b"ReduceMaen")
     with pytest.raises(ModelFileError, match=r"odd\.onnx.*ReduceMaen"):
         open_session(broken, "odd.onnx", threads=1, providers=None)
+
+
+def test_each_model_file_has_an_engine_cache_of_its_own(tmp_path: Path) -> None:
+    """A file that is replaced by another model never gets the engine of the one before."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"first")
+    folders = [engine_cache(content, path) for content in (b"first", b"second", b"first")]
+    assert folders[0] == folders[2] != folders[1]
+    assert all(folder is not None and folder.is_dir() for folder in folders)
+    assert {folder.parent for folder in folders if folder} == {tmp_path / "engine"}
+
+
+def test_a_session_with_tensorrt_keeps_its_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TensorRT is installed, what it builds in the self-test's child is there for the agent."""
+    asked: list[object] = []
+
+    class Session:
+        def __init__(self, content: bytes, *, sess_options: object, providers: object) -> None:
+            asked.append(providers)
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [TENSORRT, CPU])
+    monkeypatch.setattr(ort, "InferenceSession", Session)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"model")
+    for where in (str(path), "in memory"):
+        open_session(b"model", where, threads=1, providers=None)
+    folder = engine_cache(b"model", path)
+    assert asked == [with_engine_cache((TENSORRT, CPU), folder), [TENSORRT, CPU]]
+
+
+def test_without_a_file_or_a_folder_to_write_there_is_no_engine_cache(tmp_path: Path) -> None:
+    """A model in memory, or on a disk that cannot be written, loads all the same."""
+    assert engine_cache(b"content", Path("model in memory")) is None
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"first")
+    (tmp_path / "engine").write_text("in the way")
+    assert engine_cache(b"first", path) is None
 
 
 def test_two_detectors_do_not_disturb_each_other(tmp_path: Path) -> None:

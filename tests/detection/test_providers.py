@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from detection.errors import EngineFailed
-from detection.providers import CPU, CUDA, TENSORRT, choose_providers, require_providers
+from detection.providers import CPU, CUDA, TENSORRT, choose_providers, require_providers, with_engine_cache
 
 
 @pytest.mark.parametrize(
@@ -39,3 +41,24 @@ def test_a_missing_wanted_provider_is_an_error(wanted: tuple[str, ...]) -> None:
     """No silent change of what computes."""
     with pytest.raises(EngineFailed):
         require_providers(wanted, (CPU,))
+
+
+def test_tensorrt_keeps_its_engine_in_the_models_folder() -> None:
+    """Engine and timings are kept; the other providers are asked for as they were."""
+    first, *rest = with_engine_cache((TENSORRT, CUDA, CPU), Path("/models/engine/0a"))
+    assert first == (
+        TENSORRT,
+        {
+            "trt_engine_cache_enable": "True",
+            "trt_engine_cache_path": "/models/engine/0a",
+            "trt_timing_cache_enable": "True",
+            "trt_timing_cache_path": "/models/engine/0a",
+        },
+    )
+    assert rest == [CUDA, CPU]
+
+
+def test_without_a_folder_nothing_is_kept() -> None:
+    """A model in memory has no place for an engine."""
+    assert with_engine_cache((TENSORRT, CPU), None) == [TENSORRT, CPU]
+    assert with_engine_cache((CPU,), Path("/models/engine/0a")) == [CPU]

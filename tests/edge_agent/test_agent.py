@@ -7,10 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from edge_agent.agent import _forget_old_names
+from edge_agent.config import CameraConfig
 from edge_agent.main import main
+from edge_agent.outbox import DiskGuard, Outbox
 from tests.edge_agent.builders import DEVICE, jpeg, put_image
 from tests.edge_agent.desk_box import Box
 from tests.edge_agent.put_server import PutServer
@@ -181,3 +185,18 @@ def test_the_real_agent_waits_for_its_first_release_and_ends_on_sigterm(box: Box
     began = time.monotonic()
     assert box.signal(signal.SIGTERM) == 0
     assert time.monotonic() - began < 5
+
+
+def test_names_that_cannot_be_forgotten_do_not_keep_the_agent_from_starting(tmp_path: Path) -> None:
+    """A database that cannot be written now is only larger than it need be."""
+    folder = tmp_path / "frames"
+    put_image(folder, "new.jpg", jpeg(1))
+    camera = CameraConfig(source=f"folder:{folder}")
+    outbox = Outbox(tmp_path / "outbox", DiskGuard(10**9, 0))
+    outbox.mark_done(camera.source, ["gone.jpg"], {})
+    outbox._database.execute("PRAGMA query_only=1")
+    _forget_old_names(outbox, camera)
+    assert outbox.progress(camera.source) == {"gone.jpg"}
+    outbox._database.execute("PRAGMA query_only=0")
+    _forget_old_names(outbox, camera)
+    assert outbox.progress(camera.source) == set()

@@ -187,6 +187,29 @@ def test_a_new_model_that_fails_is_replaced_on_the_same_frame(make_line: Callabl
     assert line.events.count("loop.model-failed") == 1
 
 
+def test_a_frame_that_both_models_fail_at_is_laid_to_the_new_one(make_line: Callable[..., Line]) -> None:
+    """A rollback is not lost because the frame that caused it was too much for the old model as well."""
+    line = make_line()
+
+    def answer(canvas: np.ndarray) -> Detections:
+        if canvas.mean() > 200:
+            raise RuntimeError("too bright")
+        return boxes((0.9, 0))
+
+    line.serve(model_of(1, answer))
+    line.start()
+    line.reader.feed(frame_of(1))
+    line.inspected(1)
+    line.serve(model_of(2, answer))
+    line.reader.feed(frame_of(250), frame_of(251), frame_of(2))
+    line.inspected(4)
+    assert line.events.count("loop.model-failed") == 3
+    assert line.counters.value(DROPPED) == 2
+    failure = line.slot.failure()
+    assert failure is not None
+    assert failure.release_version == 2
+
+
 def test_a_failing_model_without_another_makes_parts_unsure_not_accepted(
     make_line: Callable[..., Line],
 ) -> None:
@@ -212,6 +235,11 @@ def test_rules_that_do_not_fit_make_parts_unsure(make_line: Callable[..., Line])
     line.inspected(1)
     assert [part.decision.verdict for part in line.decided] == ["unsure"]
     assert "missing" in line.events.problems()["rules.failed"]
+    line.serve(model_of(2, boxes((0.9, 1))))
+    line.reader.feed(frame_of(2))
+    wait_until(lambda: len(line.decided) == 2, 10, "the next decision")
+    assert line.decided[-1].decision.verdict == "reject"
+    assert "rules.failed" not in line.events.problems(), "rules that fit end the problem"
 
 
 def test_a_full_disk_never_stops_the_loop(make_line: Callable[..., Line]) -> None:

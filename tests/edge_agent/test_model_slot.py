@@ -102,3 +102,16 @@ def test_waiting_ends_when_a_model_is_offered() -> None:
     threading.Timer(0.05, lambda: slot.offer(model_of(1, boxes()))).start()
     assert slot.wait_for_offer(5.0)
     assert slot.take() is not None
+
+
+def test_a_failure_that_cost_a_model_its_place_is_not_hidden_by_later_ones() -> None:
+    """The updater looks now and then; what the older model fails at meanwhile must not save the newer one."""
+    slot, old, new = ModelSlot(), model_of(1, boxes()), model_of(2, boxes())
+    for model in (old, new):
+        slot.offer(model)
+        slot.take()
+    for _ in range(3):
+        assert slot.fail("a frame nobody can inspect") is old
+    failure = slot.failure()
+    assert failure is not None
+    assert failure.release_version == 2

@@ -80,6 +80,18 @@ def test_an_order_survives_a_restart_and_an_older_one_is_ignored(world: World) -
     assert (again.update().release_version, again.updater.state().rollout_id) == (1, "roll-1")
 
 
+def test_an_order_from_the_future_does_not_silence_the_next(world: World) -> None:
+    """A wrong clock somewhere must not leave a box deaf until its date has come."""
+    world.publish(1)
+    world.publish(2)
+    box = world.box()
+    box.updater.on_order(RolloutOrder(task_id=TASK, device_id="box-a", rollout_id="early", channel=CHANNEL,
+                                      release_version=1, issued_at=utc_now() + timedelta(days=400)))
+    assert box.update().release_version == 1
+    box.order(2, "now")
+    assert (box.update().release_version, box.updater.state().rollout_id) == (2, "now")
+
+
 def test_a_foreign_order_is_counted_and_ignored(world: World) -> None:
     """An order for another device or task changes nothing."""
     box = world.box()

@@ -161,3 +161,32 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutboxError, match="file"):
         Outbox(tmp_path / "file", ROOMY)
+
+
+def test_on_a_full_disk_a_database_in_memory_stands_in(tmp_path: Path) -> None:
+    """What is kept is taken in and can be sent; the next start with room counts no loss for it."""
+    outbox, image = Outbox(tmp_path, ROOMY), jpeg(1)
+    outbox.add(image, example_of(image), {})
+    outbox.close()
+    # SQLite cannot open what lies there, as it cannot on a disk without room for its log.
+    path, away = tmp_path / "outbox.db", tmp_path / "away.db"
+    path.rename(away)
+    path.mkdir()
+    full = Outbox(tmp_path, DiskGuard(10**9, 0, lambda folder: 0))
+    assert full.in_memory
+    assert [row.sample_id for row in full.due(9)] == [sample_id_of(image)]
+    assert full.forget([sample_id_of(image)], lambda deleted: {"receipts": deleted}) == 1
+    full.close()
+    path.rmdir()
+    away.rename(path)
+    again = Outbox(tmp_path, ROOMY)
+    assert not again.in_memory
+    assert again.waiting() == 0
+    assert again.stored_counts() == {}
+
+
+def test_a_database_that_cannot_be_opened_though_there_is_room_is_an_error(tmp_path: Path) -> None:
+    """Nobody is served by hiding a wrong owner or a locked database."""
+    (tmp_path / "outbox.db").mkdir()
+    with pytest.raises(OutboxError, match="unable to open"):
+        Outbox(tmp_path, ROOMY)

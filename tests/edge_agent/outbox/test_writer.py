@@ -143,3 +143,19 @@ def test_a_full_disk_is_counted_told_and_over_when_there_is_room(tmp_path: Path,
     writer.stop()
     assert events.problems() == {}
     assert outbox.stored_counts() == {LOST: 1, "kept.uncertain": 1}
+
+
+def test_a_frame_that_fits_no_announcement_is_counted_as_lost(tmp_path: Path, counters: Counters) -> None:
+    """Whatever is wrong with one frame, it is a loss that is told, and over with the next example."""
+    outbox = Outbox(tmp_path / "outbox", DiskGuard(10**9, 0))
+    writer, events = writer_of(tmp_path, outbox, counters)
+    writer.start()
+    odd = kept(1)
+    writer.keep(replace(odd, frame=replace(odd.frame, image=np.zeros((4, 40_000, 3), np.uint8))))
+    wait_until(lambda: counters.value(LOST) == 1, 5, "the loss to be counted")
+    wait_until(lambda: "outbox.failed" in events.problems(), 5, "the problem to be told")
+    writer.keep(kept(2))
+    wait_until(lambda: outbox.waiting() == 1, 5, "the next example to be kept")
+    writer.stop()
+    assert events.problems() == {}
+    assert outbox.stored_counts() == {LOST: 1, "kept.uncertain": 1}

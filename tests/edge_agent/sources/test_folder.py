@@ -90,6 +90,33 @@ def test_an_unreadable_image_is_quarantined_and_counted(tmp_path: Path, content:
     assert events.count("source.unreadable") == 1
 
 
+def test_what_cannot_be_read_is_set_aside_and_counted(tmp_path: Path) -> None:
+    """A name that the system will not read as a file is no frame that vanished, but one that is missing."""
+    folder = tmp_path / "frames"
+    (folder / "bad.jpg").mkdir(parents=True)
+    old(folder / "bad.jpg", 200)
+    put_image(folder, "good.jpg", jpeg(5))
+    counters, events = Counters(), Events()
+    reader = FolderReader(FolderOptions(folder, tmp_path / "quarantine", ("jpg",)), (), counters, events)
+    assert names_read(reader, 1) == ["good.jpg"]
+    assert (tmp_path / "quarantine" / "bad.jpg").is_dir()
+    assert counters.value(UNREADABLE) == 1
+    assert (events.count("source.unreadable"), events.count("source.vanished")) == (1, 0)
+
+
+def test_an_image_that_is_taken_away_is_not_unreadable(tmp_path: Path) -> None:
+    """Who deletes a frame before it was read has his reasons; it is told, and not counted against the disk."""
+    folder = tmp_path / "frames"
+    for age, name in ((20, "a.jpg"), (10, "b.jpg")):
+        old(put_image(folder, name, jpeg(age)), age)
+    counters, events = Counters(), Events()
+    reader = FolderReader(FolderOptions(folder, tmp_path / "quarantine", ("jpg",)), (), counters, events)
+    assert names_read(reader, 1) == ["a.jpg"]
+    (folder / "b.jpg").unlink()
+    assert reader.read(0.05) is None
+    assert (events.count("source.vanished"), counters.value(UNREADABLE)) == (1, 0)
+
+
 def test_a_file_still_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
     """A writer that does not rename costs a moment, not an image."""
     folder = tmp_path / "frames"
