@@ -55,6 +55,9 @@ class Promotion:
 def register_origin(ctx: Context, task_id: str, files: OriginFiles, entry: Entry) -> OriginRow:
     """Enter weights that runs may start from; the same weights again return the first entry.
 
+    Before the task's first release the same weights exported otherwise, say for another image size, replace
+    the entry: what is judged and released is the file that was registered.
+
     Raises:
         ClassListConflict: the model's class list is not the task's or an earlier version of it.
         ModelFileError: the ONNX file does not say what it takes and gives.
@@ -66,7 +69,7 @@ def register_origin(ctx: Context, task_id: str, files: OriginFiles, entry: Entry
     sha256, model_id = sha256_of(weights), sha256_of(onnx)
     with ctx.database.reader() as session:
         known = session.get(OriginRow, (task_id, sha256))
-    if known is not None:
+    if known is not None and (known.model_id == model_id or champion(ctx, task_id) is not None):
         return known
     # (2) files before the row: a row always points at files that are there
     row = OriginRow(

@@ -91,7 +91,7 @@ def decide(facts: TriggerFacts) -> Verdict:
         )
     if run is not None and run.state == "failed" and run.new_since < facts.threshold:
         if run.attempts >= MAX_FAILURES:
-            return Verdict(False, f"the last run failed {run.attempts} times; it waits for new labels")
+            return Verdict(False, f"the last run failed at attempt {run.attempts}; it waits for new labels")
         if run.idle_seconds < RETRY_AFTER.total_seconds():
             return Verdict(False, "the last run failed; it is tried again soon")
     return Verdict(True, f"{facts.verified_new} verified new labels, {facts.threshold} are enough")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from fleet_contracts.releases import Rollout
 from flows.ingest import orders
 from flows.ingest.desk import Desk
 from flows.ingest.link import CloudLink
 from flows.ingest.service import Duty
 from flows.labels.folder_source import read_label_folder
-from flows.releases.errors import KeysMissing
+from flows.releases.errors import KeysMissing, ReleaseError
 from flows.releases.repository import ReleaseRepository
 from flows.settings import Settings
 from flows.trigger import check_trigger, emit_ready
@@ -27,7 +28,7 @@ def standard_duties(settings: Settings, link: CloudLink) -> tuple[Duty, ...]:
         Duty("sweep", settings.sweep_seconds, Desk.sweep),
         Duty("labels", settings.labels.poll_seconds, look_for_labels),
         Duty("trigger", settings.labels.poll_seconds, check_triggers),
-        Duty("rollouts", ROLLOUT_SECONDS, follow_rollouts),
+        Duty("rollouts", ROLLOUT_SECONDS, RolloutDuty()),
         Duty("orders", ORDER_SECONDS, lambda desk: orders.republish(desk.ctx, link)),
         Duty("resign", RESIGN_SECONDS, resign_releases),
     )
@@ -53,10 +54,38 @@ def check_triggers(desk: Desk) -> None:
             desk.counts["trigger.emitted"] += 1
 
 
-def follow_rollouts(desk: Desk) -> None:
-    """Bring rollouts on by what devices reported."""
-    for rollout in orders.follow(desk.ctx):
-        desk.counts[f"rollout.{rollout.state}"] += 1
+class RolloutDuty:
+    """Bring rollouts on by what devices reported, and withdraw releases that devices took back.
+
+    The flow that ordered a rollout withdraws its release too, but waits for devices a limited time only.
+    """
+
+    def __init__(self) -> None:
+        self._settled: set[str] = set()
+        """Rollouts looked at since the process began; a withdrawn release is never allowed again."""
+
+    def __call__(self, desk: Desk) -> None:
+        """Do one round."""
+        for rollout in orders.follow(desk.ctx):
+            desk.counts[f"rollout.{rollout.state}"] += 1
+        for rollout in orders.taken_back(desk.ctx):
+            if rollout.rollout_id not in self._settled:
+                self._settle(desk, rollout)
+
+    def _settle(self, desk: Desk, rollout: Rollout) -> None:
+        try:
+            withdrawn = orders.withdraw(desk.ctx, rollout)
+        except ReleaseError as error:
+            # Said once, not every round; the next start of the process looks again.
+            log.warning("rollout.not_withdrawn rollout=%s error=%s", rollout.rollout_id, error)
+            withdrawn = False
+        self._settled.add(rollout.rollout_id)
+        if withdrawn:
+            desk.counts["release.withdrawn"] += 1
+            log.warning(
+                "rollout.withdrawn rollout=%s version=%d reason=%s",
+                rollout.rollout_id, rollout.release_version, rollout.reason,
+            )  # fmt: skip
 
 
 def resign_releases(desk: Desk) -> None:

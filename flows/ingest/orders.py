@@ -16,6 +16,7 @@ from flows.context import Context
 from flows.database.schema import RolloutRow
 from flows.ingest.devices import reports_of
 from flows.ingest.link import CloudLink
+from flows.releases.repository import ReleaseRepository
 from flows.rollouts.orders import publish_orders
 from flows.rollouts.rules import ENDED_STATES, advance
 
@@ -71,6 +72,31 @@ def follow(ctx: Context) -> list[Rollout]:
         ctx.store.put(keys.journal(rollout.task_id, "rollouts", rollout.rollout_id), encode(rollout))
         log.info("rollout.ended rollout=%s state=%s", rollout.rollout_id, rollout.state)
     return ended
+
+
+def taken_back(ctx: Context) -> list[Rollout]:
+    """Return the rollouts of every task that devices rolled back, oldest first."""
+    with ctx.database.reader() as session:
+        rows = session.scalars(
+            select(RolloutRow)
+            .where(RolloutRow.task_id.in_(ctx.settings.tasks), RolloutRow.state == "rolled_back")
+            .order_by(RolloutRow.started_at, RolloutRow.rollout_id)
+        ).all()
+    return [rollout_of(row) for row in rows]
+
+
+def withdraw(ctx: Context, rollout: Rollout) -> bool:
+    """Take a rollout's release off its channel, unless it is the only one left; tell whether that was done.
+
+    Raises:
+        KeysMissing, RepositoryDamaged, ChannelUnknown: the channel's signed policy cannot be used.
+    """
+    repository = ReleaseRepository(ctx.store, ctx.path(ctx.settings.releases.keys_folder))
+    current = repository.channel_policy(rollout.task_id, rollout.channel)
+    if current is None or rollout.release_version not in current.allowed or len(current.allowed) < 2:
+        return False
+    repository.withdraw(rollout.task_id, rollout.channel, rollout.release_version)
+    return True
 
 
 def rollout_of(row: RolloutRow) -> Rollout:

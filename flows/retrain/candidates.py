@@ -32,13 +32,15 @@ def collect(ctx: Context, plan: TrainPlan) -> Collected:
     """Verify a run's result and keep it as a candidate; doing it twice keeps one.
 
     Raises:
-        CandidateBroken: the result speaks of another run, or a file is not the one it names.
+        CandidateBroken: the result speaks of another run, a file is not the one it names, or another model
+            of this run was judged before.
         StoreMissing: the run has no result.
     """
     # (1) the result belongs to this very run
     key = keys.run(plan.task_id, plan.run_id, "result.json")
     candidate = decode(Candidate, ctx.store.get(key), where=key)
     _require_of(candidate, plan, key)
+    _require_same_as_judged(ctx, candidate, key)
     # (2) the files are what it says, checked on the bytes that are copied
     folder = ctx.folder / "work" / plan.run_id / "judged"
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,13 +64,26 @@ def candidate_row(ctx: Context, candidate_id: str) -> CandidateRow | None:
 
 
 def _require_of(candidate: Candidate, plan: TrainPlan, key: str) -> None:
-    got = (candidate.task_id, candidate.run_id, candidate.snapshot_id, candidate.start_sha256)
-    expected = (plan.task_id, plan.run_id, plan.snapshot_id, plan.start.sha256)
+    names = (candidate.task_id, candidate.candidate_id, candidate.run_id)
+    got = (*names, candidate.snapshot_id, candidate.start_sha256)
+    # A candidate bears its run's name, so that no trainer can write over another run's candidate.
+    expected = (plan.task_id, plan.run_id, plan.run_id, plan.snapshot_id, plan.start.sha256)
     if got != expected or candidate.class_list != plan.class_list:
         raise CandidateBroken(
             expected=f"{expected} and class list {list(plan.class_list.names)}",
             got=f"{got} and class list {list(candidate.class_list.names)}",
             where=key,
+        )
+
+
+def _require_same_as_judged(ctx: Context, candidate: Candidate, key: str) -> None:
+    row = candidate_row(ctx, candidate.candidate_id)
+    if row is not None and row.state != "collected" and row.model_id != candidate.model_id:
+        raise CandidateBroken(
+            expected=f"model {row.model_id}, which was {row.state}",
+            got=candidate.model_id,
+            where=key,
+            now="A verdict holds for one model; the files that were judged are kept as they are.",
         )
 
 

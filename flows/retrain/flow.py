@@ -71,7 +71,8 @@ def installation(folder: str | None) -> Path:
 
 
 def _work(ctx: Context, task_id: str, *, force: bool) -> dict[str, str]:
-    from flows.retrain.runs import close_run, take_run, touching
+    from flows.retrain.attempts import working
+    from flows.retrain.runs import close_run
 
     begun = begin(ctx, task_id, force)
     run = begun.run
@@ -79,10 +80,9 @@ def _work(ctx: Context, task_id: str, *, force: bool) -> dict[str, str]:
         get_run_logger().info("nothing to do: %s", begun.reason)
         return {"outcome": "nothing to do", "reason": begun.reason}
     get_run_logger().info("%s: %s", run.run_id, begun.reason)
-    take_run(ctx, run.run_id, str(this_run.get_id() or ""))
-    with touching(ctx, run.run_id):
+    with working(ctx, run.run_id, str(this_run.get_id() or "")):
         plan = prepare(ctx, run)
-        _train_or_close(ctx, plan)
+        train(ctx, plan)
         collected, gate = judge(ctx, plan)
         if not gate.promoted:
             reason = failed_rules(gate)
@@ -93,19 +93,6 @@ def _work(ctx: Context, task_id: str, *, force: bool) -> dict[str, str]:
         reason = f"release {made.version}" if crowned else "devices took the release back"
         close_run(ctx, run.run_id, "finished" if crowned else "refused", reason)
     return {"outcome": "released" if crowned else "rolled back", "run": run.run_id, "reason": reason}
-
-
-def _train_or_close(ctx: Context, plan: TrainPlan) -> None:
-    """Train; a run that cannot be trained is closed with its reason, any other error leaves it open."""
-    from flows.gpus.errors import LaunchRefused
-    from flows.retrain.errors import TrainingFailed
-    from flows.retrain.runs import close_run
-
-    try:
-        train(ctx, plan)
-    except (TrainingFailed, LaunchRefused) as error:
-        close_run(ctx, plan.run_id, "failed", str(error)[:2000])
-        raise
 
 
 @task(name="begin", task_run_name="begin-{task_id}", **_PLAIN)

@@ -16,8 +16,9 @@ from flows.champion import champion
 from flows.context import Context
 from flows.database.schema import ChampionRow
 from flows.errors import CannotStart, StoreMissing
-from flows.files import write_file
+from flows.files import sha256_of_file, write_file
 from flows.retrain.candidates import Collected
+from flows.retrain.errors import CandidateBroken
 from flows.retrain.promotion import note_judged, repository
 from flows.snapshots.cut import Snapshot
 from trainer.gate.judge import Champion, JudgeInputs, judge
@@ -30,7 +31,8 @@ def judge_candidate(ctx: Context, collected: Collected, snapshot: Snapshot) -> G
     """Return the verdict on a candidate: the one that stands, or a new one.
 
     Raises:
-        CannotStart: the champion's release cannot be found, so there is nothing to compare with.
+        CandidateBroken: the verdict that stands is on another model.
+        CannotStart: the champion's release or file is not there, so there is nothing to compare with.
     """
     candidate = collected.candidate
     key = keys.candidate(candidate.task_id, candidate.candidate_id, "gate.json")
@@ -39,6 +41,7 @@ def judge_candidate(ctx: Context, collected: Collected, snapshot: Snapshot) -> G
     except StoreMissing:
         report = _judge(ctx, collected, snapshot)
         ctx.store.put(key, encode(report))
+    _require_about(report, candidate, key)
     note_judged(ctx, report)
     log.info("retrain.judged candidate=%s promoted=%s", candidate.candidate_id, report.promoted)
     return report
@@ -80,9 +83,27 @@ def _judge(ctx: Context, collected: Collected, snapshot: Snapshot) -> GateReport
     return report
 
 
+def _require_about(report: GateReport, candidate: Candidate, key: str) -> None:
+    if report.candidate_model != candidate.model_id:
+        raise CandidateBroken(
+            expected=f"a verdict on model {candidate.model_id}",
+            got=f"one on {report.candidate_model}",
+            where=key,
+            now="The run's result was replaced after it was judged; nothing is released.",
+        )
+
+
 def _opponent(ctx: Context, before: ChampionRow, folder: Path) -> Champion:
     onnx = folder / "champion.onnx"
     ctx.store.get_file(before.onnx_key, onnx)
+    found = sha256_of_file(onnx)
+    if found != before.model_id:
+        raise CannotStart(
+            expected=f"the champion's ONNX file with sha256 {before.model_id}",
+            got=found,
+            where=before.onnx_key,
+            now="Put the champion's own file back; its release holds the same bytes.",
+        )
     return Champion(onnx=onnx, decision_rules=_release_of(ctx, before).decision_rules)
 
 

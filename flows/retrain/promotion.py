@@ -145,10 +145,10 @@ def await_rollout(
 
 def conclude(ctx: Context, candidate: Candidate, release: Release, rollout: Rollout) -> ChampionRow | None:
     """Make the release's model the champion, or withdraw the release when devices could not run it."""
+    from flows.ingest.orders import withdraw
+
     if rollout.state in ("rolled_back", "failed"):
-        current = repository(ctx).channel_policy(release.task_id, release.channel)
-        if current is not None and release.version in current.allowed and len(current.allowed) > 1:
-            repository(ctx).withdraw(release.task_id, release.channel, release.version)
+        withdraw(ctx, rollout)
         return None
     return set_champion(
         ctx,
@@ -196,4 +196,3 @@ def _rollout_of(row: RolloutRow) -> Rollout:
     from flows.ingest.orders import rollout_of
 
     return rollout_of(row)
-

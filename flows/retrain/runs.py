@@ -27,6 +27,8 @@ from flows.retrain.errors import AnotherAtWork
 
 RunEnd = Literal["finished", "refused", "failed"]
 TOUCH_SECONDS = 5.0
+MOST_ATTEMPTS = 50
+"""Attempts under one opening of a run; more than a bad day of crashes makes, so what needs more is stuck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +97,21 @@ def open_run(ctx: Context, task_id: str, snapshot_id: str, start: Start) -> RunR
     """Record a run under the name of its inputs; the same inputs return the record that is there.
 
     A run that failed is opened again: whoever asks has decided that another attempt is worth it.
+    What its trainer said when it gave up goes first, or the new attempt would take it for its own.
     """
     recipe = ctx.settings.task(task_id).recipe.model_dump(mode="json")
     run_id = run_id_of(
         task_id=task_id, snapshot_id=snapshot_id, start_sha256=start.weights.sha256, recipe=recipe
     )
+    with ctx.database.reader() as session:
+        known = session.get(RunRow, run_id)
+    if known is not None and known.state == "failed":
+        ctx.store.delete(keys.run(task_id, run_id, "failure.json"))
     with ctx.database.session() as session:
         known = session.get(RunRow, run_id)
         if known is not None:
             if known.state == "failed":
-                known.state, known.reason, known.ended_at, known.touched_at = "active", "", None, utc_now()
+                _reopen(known)
             return known
         row = RunRow(
             run_id=run_id,
@@ -134,6 +141,13 @@ def take_run(ctx: Context, run_id: str, flow_run: str) -> RunRow:
         row.flow_run = flow_run
         row.touched_at = utc_now()
         return row
+
+
+def uncount_attempt(ctx: Context, run_id: str) -> None:
+    """Forget an attempt that a service which was away cut short: it says nothing about the run."""
+    with ctx.database.session() as session:
+        row = _row(session.get(RunRow, run_id), run_id)
+        row.attempts = max(0, row.attempts - 1)
 
 
 def close_run(ctx: Context, run_id: str, state: RunEnd, reason: str) -> RunRow:
@@ -227,6 +241,13 @@ def _start_of_origin(row: OriginRow) -> Start:
         kind="origin", sha256=row.weights_sha256, key=row.weights_key, model_id=row.model_id
     )
     return Start(weights, row.weights_bytes, row.class_list_version)
+
+
+def _reopen(row: RunRow) -> None:
+    row.state, row.reason, row.ended_at, row.touched_at = "active", "", None, utc_now()
+    if row.attempts > MOST_ATTEMPTS:
+        # Only a person asks for it again; the trigger stops after far fewer.
+        row.attempts = 0
 
 
 def _row(found: RunRow | None, run_id: str) -> RunRow:

@@ -2,7 +2,7 @@
 
     begin     (1) an active run of the task goes on; else (2) are there enough new labels? (3) cut a snapshot,
               (4) choose the start, (5) open the run under the name of its inputs
-    prepare   write the plan once
+    prepare   write the plan once; a deadline that passed is renewed where it bounds no bill
     train     a machine trains until the result lies in the bucket
     judge     collect the candidate, hear the gate
     release   sign, roll out, make champion
@@ -12,9 +12,10 @@ Each looks first whether its work was done, so a flow that was killed is started
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from fleet_contracts import decode, encode, keys, utc_now
@@ -28,13 +29,15 @@ from flows.gpus.leases import LeaseBook
 from flows.gpus.providers import providers
 from flows.retrain import candidates, promotion, runs, tickets
 from flows.retrain.announce import announce
-from flows.retrain.training import LONGEST_RUN, Ground, Training
+from flows.retrain.training import LONGEST_RUN, Ground, Training, costs_nothing, is_late
 from flows.snapshots.cut import Snapshot, cut_snapshot
 from flows.snapshots.load import load_snapshot
 from trainer.plan import PlanInputs, Recipe, make_plan
 
 if TYPE_CHECKING:
     from flows.gpus.base import GpuProvider
+
+log = logging.getLogger("whetstone.retrain")
 
 CPU_HOURS = timedelta(hours=6)
 """Deadline of a run on this machine; what a rented one may take is part of its price."""
@@ -80,12 +83,21 @@ def begin(ctx: Context, task_id: str, *, force: bool = False) -> Begun:
 
 
 def prepare(ctx: Context, run: RunRow, provider: GpuProvider) -> TrainPlan:
-    """Return the run's plan: the one in the bucket, or a new one written there."""
+    """Return the run's plan: the one in the bucket, or a new one written there.
+
+    A plan for a machine that costs nothing gets a new deadline when its own has passed: the installation may
+    have been switched off meanwhile. One for a rented machine never does, for its deadline bounds the bill.
+    """
     key = keys.run(run.task_id, run.run_id, "plan.json")
     try:
-        return decode(TrainPlan, ctx.store.get(key), where=key)
+        plan = decode(TrainPlan, ctx.store.get(key), where=key)
     except StoreMissing:
         plan = _plan(ctx, run, provider)
+    else:
+        if not (is_late(plan, utc_now()) and costs_nothing(plan.offer)):
+            return plan
+        log.info("retrain.deadline_renewed run=%s passed=%s", run.run_id, plan.deadline)
+        plan = plan.model_copy(update={"deadline": _deadline()})
     ctx.store.put(key, encode(plan))
     return plan
 
@@ -163,7 +175,10 @@ def _plan(ctx: Context, run: RunRow, provider: GpuProvider) -> TrainPlan:
             offer=offers[0],
             recipe=Recipe(**recipe),
             boxes_per_image=boxes,
-            deadline=utc_now() + min(CPU_HOURS, LONGEST_RUN),
+            deadline=_deadline(),
         )
     )
 
+
+def _deadline() -> datetime:
+    return utc_now() + min(CPU_HOURS, LONGEST_RUN)

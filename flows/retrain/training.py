@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from fleet_contracts import decode, keys, utc_now
 from fleet_contracts.training import GpuOffer, Lease, RunEvent, TrainPlan, TrainTicket
@@ -32,6 +32,8 @@ MOST_MACHINES = 40
 MOST_FAILURES = 2
 """How often a trainer may give up before the run is closed: the first may have been the network's fault."""
 LONGEST_RUN = timedelta(hours=24)
+LEAST_LEFT = timedelta(minutes=10)
+"""A machine is not rented for less: it would end before it has the data."""
 LONGEST_AWAY = 1800.0
 """Seconds store, database or provider may be away before the flow ends and leaves its run to another one."""
 
@@ -44,6 +46,16 @@ class Ground:
     book: LeaseBook
     told: Callable[[RunEvent], None]
     poll_seconds: float = POLL_SECONDS
+
+
+def is_late(plan: TrainPlan, now: datetime) -> bool:
+    """Tell whether a plan's deadline passed or is too near to begin anything."""
+    return plan.deadline is not None and plan.deadline - now < LEAST_LEFT
+
+
+def costs_nothing(offer: GpuOffer | None) -> bool:
+    """Tell whether a machine is known to be free, so that its deadline bounds no bill."""
+    return offer is not None and offer.on_demand_price == 0
 
 
 class Training:
@@ -71,7 +83,8 @@ class Training:
         """Return when the run's result lies in the bucket; its machine has ended then.
 
         Raises:
-            TrainingFailed: the trainer gave up, or machines kept dying.
+            TrainingFailed: the trainer gave up, machines kept dying, or a machine would cost money past the
+                plan's deadline.
             LaunchRefused: the provider will not start a machine.
             StoreAway, DatabaseAway, ProviderAway: for half an hour without a break.
         """
@@ -121,6 +134,8 @@ class Training:
         if self._machines > MOST_MACHINES:
             raise self._failed(f"{MOST_MACHINES} machines died without a result")
         offer = self._plan.offer or self._first_offer()
+        if is_late(self._plan, utc_now()) and not costs_nothing(offer):
+            raise self._failed(f"no time to rent a machine: the plan's deadline is {self._plan.deadline}")
         deadline = self._plan.deadline or utc_now() + LONGEST_RUN
         terms = Terms(self._plan.task_id, self._plan.run_id, offer, self._plan.price_cap, deadline)
         file = tickets.ticket_file(self._ctx, self._plan.run_id)

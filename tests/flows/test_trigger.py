@@ -67,7 +67,7 @@ def _facts(
         (_facts(99, LastRun("refused", 5, 1, 10)), True, "99 verified"),
         (_facts(99, LastRun("failed", 5, 1, 0)), False, "tried again soon"),
         (_facts(99, LastRun("failed", 500, 1, 0)), True, "99 verified"),
-        (_facts(99, LastRun("failed", 500, 3, 0)), False, "failed 3 times"),
+        (_facts(99, LastRun("failed", 500, 3, 0)), False, "failed at attempt 3"),
         (_facts(99, LastRun("failed", 500, 3, 10)), True, "99 verified"),
         (TriggerFacts(99, 10, has_start=True, labels_problem="3 of 9 refused"), False, "3 of 9 refused"),
         (_facts(10, LastRun("finished", 5, 1, 10)), True, "10 verified"),

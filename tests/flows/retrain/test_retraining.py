@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,16 +21,14 @@ from flows.ingest.devices import take_report
 from flows.retrain import promotion, runs, steps, tickets, training
 from flows.retrain.errors import AnotherAtWork, CandidateBroken, TrainingFailed
 from flows.store import MemoryStore
-from tests.flows.kit import DEVICE, TASK, make_installation, sent_and_labelled, with_task
+from tests.flows.kit import DEVICE, TASK, sent_and_labelled, with_task
 from tests.flows.retrain.simulated import (
     BLIND,
     GOOD,
-    SETTINGS,
     DeadlyStore,
     KilledHere,
     SimulatedTrainer,
     attempt,
-    with_champion,
 )
 
 
@@ -39,22 +36,6 @@ from tests.flows.retrain.simulated import (
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll without a pause: the simulated trainer works at once."""
     monkeypatch.setattr(training.time, "sleep", lambda _: None)
-
-
-@pytest.fixture
-def store() -> DeadlyStore:
-    """Return a store on which a flow can die."""
-    return DeadlyStore()
-
-
-@pytest.fixture
-def ready(tmp_path: Path, store: DeadlyStore) -> Iterator[Context]:
-    """Return an installation with a champion and enough labels for a run."""
-    made = make_installation(tmp_path / "installation", store=store, task=SETTINGS)
-    ctx = with_champion(made, tmp_path)
-    sent_and_labelled(ctx, 24)
-    yield ctx
-    ctx.database.close()
 
 
 def count(ctx: Context, row: type) -> int:
@@ -170,13 +151,13 @@ def test_trainer_that_gives_up_twice_ends_the_attempt(ready: Context, tmp_path: 
 
 
 def test_failed_run_can_be_opened_again(ready: Context, tmp_path: Path) -> None:
-    """A run closed as failed goes on under its name when it is asked for again."""
+    """A run closed as failed goes on under its name; what its trainer said before is not held against it."""
     trainer = SimulatedTrainer(ready, tmp_path)
     trainer.failures = 2
     with pytest.raises(TrainingFailed):
         attempt(ready, trainer)
     runs.close_run(ready, _only_run(ready).run_id, "failed", "out of luck")
-    ready.store.delete(keys.run(TASK, _only_run(ready).run_id, "failure.json"))
+    trainer.failures = 1
     assert attempt(ready, trainer, force=True).state == "finished"
     assert count(ready, RunRow) == 1
 
@@ -196,6 +177,7 @@ def test_refusing_provider_is_told(ready: Context, tmp_path: Path) -> None:
         ({"model_id": "0" * 64}, "sha256"),
         ({"weights_sha256": "0" * 64}, "sha256"),
         ({"run_id": "run-0000000000000000"}, "run-"),
+        ({"candidate_id": "run-0000000000000000"}, "run-"),
         ({"start_sha256": "0" * 64}, "0000"),
     ],
 )
