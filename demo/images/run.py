@@ -69,8 +69,9 @@ def run_images_demo(folder: Path, given: ImagesInput, settings: ImagesSettings, 
         ctx = stack.enter_context(running_services(folder))
         show.note(f"services are up; Prefect: {ctx.settings.prefect.api_url.removesuffix('/api')}")
         # (3)
-        ctx = patiently(partial(prepare_task, ctx, task_spec(data, given.model, settings)))
+        ctx = patiently(partial(prepare_task, ctx, task_spec(data, given.model, settings), show.note))
         # (4)
+        show.note("starting the boxes")
         boxes = box_settings(settings)
         stack.enter_context(start_boxes(ctx, boxes))
         if state.base_version is None:

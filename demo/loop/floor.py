@@ -99,7 +99,14 @@ def write_agent_config(folder: BoxFolder, device: str, settings: LoopSettings, a
             "password_file": str(at.password_files[device]),
             "reconnect_max_s": 5.0,
         },
-        "releases": {"url": at.releases_url, "root_file": str(at.root_file), "poll_s": 20.0},
+        "releases": {
+            "url": at.releases_url,
+            "root_file": str(at.root_file),
+            "poll_s": 20.0,
+            # Before the first frame none comes to confirm a release with, so the time alone must do.
+            "confirm_frames": 10,
+            "confirm_s": 10.0,
+        },
         "camera": {"name": "cam0", "source": f"folder:{folder.camera}", "mode": "every", "follow": True},
         "mining": {
             "low": mining.low,

@@ -56,7 +56,8 @@ def run_line_demo(
         show.note(f"services are up; Prefect: {ctx.settings.prefect.api_url.removesuffix('/api')}")
         # (3) the task up to its first release
         spec = _task_spec(folder, settings, weights)
-        ctx = patiently(partial(prepare_task, ctx, spec))
+        ctx = patiently(partial(prepare_task, ctx, spec, show.note))
+        show.note("starting the boxes")
         # (4) and (5): boxes, lines, story
         stage = Stage(ctx, settings, state_file, show)
         state = _play(stage, state, stack)

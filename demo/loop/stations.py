@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +71,8 @@ def running_services(folder: Path) -> Iterator[Context]:
             yield ctx
 
 
-def prepare_task(ctx: Context, spec: TaskSpec) -> Context:
-    """Set up a task up to its first release, and return the context that knows it.
+def prepare_task(ctx: Context, spec: TaskSpec, tell: Callable[[str], None]) -> Context:
+    """Set up a task up to its first release, and return the context that knows it; `tell` hears each step.
 
     Raises:
         StationStuck: old data were refused.
@@ -82,6 +82,7 @@ def prepare_task(ctx: Context, spec: TaskSpec) -> Context:
     ctx = found_task(ctx, spec.task_id, spec.class_names, spec.settings, by="demo")
     # (2) old data, for replay and for the question of forgetting
     if champion(ctx, spec.task_id) is None:
+        tell(f"task {spec.task_id}: importing {len(spec.old_data)} old images for replay and the golden set")
         report = import_dataset(ctx, spec.task_id, spec.old_data, ImportPolicy(spec.class_names))
         if report.refused:
             raise StationStuck(
@@ -91,6 +92,7 @@ def prepare_task(ctx: Context, spec: TaskSpec) -> Context:
                 now="Correct these files.",
             )
         # (3) the first release, from weights somebody enters
+        tell(f"task {spec.task_id}: exporting, judging and signing the first release")
         first_release(ctx, spec.task_id, spec.weights, spec.entry, overrule=spec.overrule)
     return ctx
 

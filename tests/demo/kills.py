@@ -59,14 +59,26 @@ def _by_command(folder: Path, worker: ProcessName | None) -> dict[str, ProcessNa
 
 
 class Killer:
-    """Kill one process after the other, the kinds hit least first, and count what was hit."""
+    """Kill one process after the other, the kinds hit least first, and count what was hit.
 
-    def __init__(self) -> None:
+    Kills are kept back for kinds that were not met yet: a trainer runs only at the end.
+    """
+
+    def __init__(self, kills: int, kinds: set[str]) -> None:
         self.hits: Counter[str] = Counter()
+        self._kills = kills
+        self._kinds = kinds
 
-    def kill_one(self, alive: dict[str, ProcessName]) -> str:
+    @property
+    def left(self) -> int:
+        """Return how many kills are still to be made."""
+        return self._kills - self.hits.total()
+
+    def kill_one(self, alive: dict[str, ProcessName]) -> str | None:
         """Kill the process of the kind that was hit least; fail if it survives."""
         kind = min(sorted(alive), key=lambda one: (self.hits[one], one))
+        if self.hits[kind] and self.left <= len(self._kinds - set(self.hits)):
+            return None
         assert end(alive[kind], signal.SIGKILL), f"the kill of {kind} found nobody"
         wait_until(lambda: not is_alive(alive[kind]), 10, f"the death of {kind}")
         self.hits[kind] += 1
