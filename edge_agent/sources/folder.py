@@ -92,11 +92,8 @@ class FolderReader:
             fresh = time.monotonic() - self._scanned_at < RESCAN_S
             if folder_time == self._folder_time and settled and fresh:
                 return
-            found = [
-                (entry.stat().st_mtime_ns, entry.name)
-                for entry in os.scandir(folder)
-                if self._is_wanted(entry.name)
-            ]
+            wanted = [entry for entry in os.scandir(folder) if self._is_wanted(entry.name)]
+            found = [(_modified_ns(entry), entry.name) for entry in wanted]
         except OSError as error:
             raise SourceError(
                 expected="a folder of images",
@@ -105,7 +102,7 @@ class FolderReader:
                 now="Create or mount the folder; the agent looks again by itself.",
             ) from error
         self._folder_time, self._scanned_at = folder_time, time.monotonic()
-        self._waiting.extend(name for _, name in sorted(found))
+        self._waiting.extend(name for modified, name in sorted(found) if modified >= 0)
         self._seen.update(self._waiting)
 
     def _is_wanted(self, name: str) -> bool:
@@ -155,6 +152,14 @@ class FolderReader:
         except OSError as problem:
             # It stays where it is and is not tried again by this process.
             self._events.note("source.quarantine-failed", file=path.name, problem=str(problem))
+
+
+def _modified_ns(entry: os.DirEntry[str]) -> int:
+    """Return when an entry was written, -1 for one that points nowhere or is gone again."""
+    try:
+        return entry.stat().st_mtime_ns
+    except FileNotFoundError:
+        return -1
 
 
 def _read_image(path: Path) -> tuple[Image, bytes]:

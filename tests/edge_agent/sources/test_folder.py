@@ -117,6 +117,16 @@ def test_an_image_that_is_taken_away_is_not_unreadable(tmp_path: Path) -> None:
     assert (events.count("source.vanished"), counters.value(UNREADABLE)) == (1, 0)
 
 
+def test_a_link_that_points_nowhere_spares_the_other_images(tmp_path: Path) -> None:
+    """One bad entry is no reason to see none of the others."""
+    folder = tmp_path / "frames"
+    put_image(folder, "good.jpg", jpeg(5))
+    (folder / "lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    reader = reader_of(folder)
+    assert names_read(reader, 1) == ["good.jpg"]
+    assert reader.read(0.05) is None
+
+
 def test_a_file_still_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
     """A writer that does not rename costs a moment, not an image."""
     folder = tmp_path / "frames"
