@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,11 @@ def test_job_is_the_recipe(tmp_path: Path) -> None:
     )  # fmt: skip
     assert Path(job.start).name == recipe.model
     assert Path(job.start).is_file()
+
+
+def test_the_shipped_weights_name_no_machine() -> None:
+    """A package file says nothing of the folders of whoever made it."""
+    weights, _ = shipped_base()
+    with zipfile.ZipFile(weights) as archive:
+        pickled = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".pkl"))
+    assert re.findall(rb"/[\w.-]+/[\w./-]*\.(?:yaml|pt|py)\b", pickled) == []

@@ -20,6 +20,8 @@ def save_weights(path: Path, model: nn.Module) -> None:
     kept.criterion = None
     kept.args = {"task": "detect"}
     kept.pt_path = None
+    if isinstance(getattr(kept, "yaml", None), dict) and "yaml_file" in kept.yaml:
+        kept.yaml["yaml_file"] = Path(kept.yaml["yaml_file"]).name
     for parameter in kept.parameters():
         parameter.requires_grad = False
     buffer = io.BytesIO()
