@@ -19,6 +19,12 @@ wanted=""
 has mosquitto || wanted="$wanted mosquitto"
 if [ "$purpose" = test ]; then
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || has initdb || wanted="$wanted postgresql"
+    # An RTSP server, and a C compiler for the shim that cuts the power.
+    has gst-launch-1.0 || wanted="$wanted gstreamer1.0-tools"
+    compgen -G '/usr/lib/*/girepository-1.0/GstRtspServer-1.0.typelib' >/dev/null || \
+        wanted="$wanted gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-rtsp python3-gi"
+    has gcc || wanted="$wanted gcc libc6-dev"
+    has ip || wanted="$wanted iproute2"
 fi
 "$python" -c 'import ensurepip, venv' 2>/dev/null || wanted="$wanted python3-venv"
 if [ -n "$wanted" ]; then
@@ -42,7 +48,7 @@ stamp=.venv/.whetstone-$(cat pyproject.toml constraints.txt scripts/setup.sh | s
 if [ ! -e "$stamp" ]; then
     echo "whetstone: installing Python packages into .venv (torch alone is about 6 GB; some minutes)"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
-    .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cloud,edge,dev]' \
+    .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cloud,edge,plc,dev]' \
         --config-settings editable_mode=compat
     # ultralytics asks for opencv-python, whose full wheel needs libGL and overwrites the headless one.
     .venv/bin/python -m pip uninstall -q -y opencv-python
