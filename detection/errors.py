@@ -12,29 +12,13 @@ Every message says what was expected, what was got and where; `diagnostics()` sa
 
 from __future__ import annotations
 
+from fleet_contracts.errors import Explained
 
-class DetectionError(Exception):
-    """Tell that a model, frame or rule cannot be used.
 
-    Args:
-        expected: what was wanted, in words.
-        got: what was found, shortened to something a person can read.
-        where: file, column or step.
-        now: what the person who reads this should do.
-    """
+class DetectionError(Explained):
+    """Tell that a model, frame or rule cannot be used."""
 
     remedy = "Keep the model that serves; nothing was changed."
-
-    def __init__(self, *, expected: str, got: str, where: str, now: str = "") -> None:
-        self.expected = expected
-        self.got = got
-        self.where = where
-        self.now = now
-        super().__init__(f"{where}: expected {expected}, got {got}" + (f". {now}" if now else ""))
-
-    def diagnostics(self) -> str:
-        """Say what to do now."""
-        return self.now or self.remedy
 
 
 class ShapeError(DetectionError, ValueError):

@@ -16,27 +16,13 @@ Every message says what was expected, what was got and where; `diagnostics()` sa
 
 from __future__ import annotations
 
+from fleet_contracts.errors import Explained
 
-class AgentError(Exception):
-    """Tell that something on the box cannot go on as asked.
 
-    Args:
-        expected: what was wanted, in words.
-        got: what was found.
-        where: file, camera, topic or address.
-        now: what the person who reads this should do.
-    """
+class AgentError(Explained):
+    """Tell that something on the box cannot go on as asked."""
 
-    def __init__(self, *, expected: str, got: str, where: str, now: str = "") -> None:
-        self.expected = expected
-        self.got = got
-        self.where = where
-        self.now = now
-        super().__init__(f"{where}: expected {expected}, got {got}" + (f". {now}" if now else ""))
-
-    def diagnostics(self) -> str:
-        """Say what to do now."""
-        return self.now or "Nothing was lost; the agent tries again by itself."
+    remedy = "Nothing was lost; the agent tries again by itself."
 
 
 class ConfigError(AgentError):

@@ -12,15 +12,18 @@ Every message says what was expected, what was got and where; `diagnostics()` sa
 from __future__ import annotations
 
 
-class ContractError(ValueError):
-    """Tell that a document, key or topic breaks the contract all sides share.
+class Explained(Exception):
+    """Say what was expected, what was got and where; the base of every room's errors.
 
     Args:
-        expected: what the reader wanted, in words.
-        got: what it found, shortened to something a person can read.
-        where: file, key or topic the content came from.
+        expected: what was wanted, in words.
+        got: what was found, shortened to something a person can read.
+        where: file, key, topic, address or step.
         now: what the person who reads this should do.
     """
+
+    remedy = ""
+    """What to do where the error itself does not say."""
 
     def __init__(self, *, expected: str, got: str, where: str, now: str = "") -> None:
         self.expected = expected
@@ -31,7 +34,13 @@ class ContractError(ValueError):
 
     def diagnostics(self) -> str:
         """Say what to do now."""
-        return self.now or "Fix the sender; the document was not used and nothing was changed."
+        return self.now or self.remedy
+
+
+class ContractError(Explained, ValueError):
+    """Tell that a document, key or topic breaks the contract all sides share."""
+
+    remedy = "Fix the sender; the document was not used and nothing was changed."
 
 
 class MalformedDocument(ContractError):

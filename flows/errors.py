@@ -16,27 +16,13 @@ Every message says what was expected, what was got and where; `diagnostics()` sa
 
 from __future__ import annotations
 
+from fleet_contracts.errors import Explained
 
-class FlowsError(Exception):
-    """Tell what did not work on the cloud side.
 
-    Args:
-        expected: what was needed, in words.
-        got: what was found instead.
-        where: file, key, address or task.
-        now: what the person who reads this should do.
-    """
+class FlowsError(Explained):
+    """Tell what did not work on the cloud side."""
 
-    def __init__(self, *, expected: str, got: str, where: str, now: str = "") -> None:
-        self.expected = expected
-        self.got = got
-        self.where = where
-        self.now = now
-        super().__init__(f"{where}: expected {expected}, got {got}" + (f". {now}" if now else ""))
-
-    def diagnostics(self) -> str:
-        """Say what to do now."""
-        return self.now or "Nothing was changed; see the log for what came before."
+    remedy = "Nothing was changed; see the log for what came before."
 
 
 class SettingsError(FlowsError):

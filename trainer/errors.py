@@ -14,27 +14,13 @@ Every message says what was expected, what was got and where; `diagnostics()` sa
 
 from __future__ import annotations
 
+from fleet_contracts.errors import Explained
 
-class TrainerError(RuntimeError):
-    """Tell that a run cannot go on.
 
-    Args:
-        expected: what was wanted, in words.
-        got: what was found instead.
-        where: file, object or step.
-        now: what the person who reads this should do.
-    """
+class TrainerError(Explained, RuntimeError):
+    """Tell that a run cannot go on."""
 
-    def __init__(self, *, expected: str, got: str, where: str, now: str = "") -> None:
-        self.expected = expected
-        self.got = got
-        self.where = where
-        self.now = now
-        super().__init__(f"{where}: expected {expected}, got {got}" + (f". {now}" if now else ""))
-
-    def diagnostics(self) -> str:
-        """Say what to do now."""
-        return self.now or "Start the same run again; it continues from its last checkpoint."
+    remedy = "Start the same run again; it continues from its last checkpoint."
 
 
 class DatasetRefused(TrainerError):

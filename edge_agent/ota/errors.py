@@ -26,9 +26,7 @@ class OtaError(AgentError):
 
     final = False
 
-    def diagnostics(self) -> str:
-        """Say what to do now."""
-        return self.now or "The old model keeps serving; the box tries again by itself."
+    remedy = "The old model keeps serving; the box tries again by itself."
 
 
 class SourceAway(OtaError):

@@ -18,9 +18,7 @@ from flows.errors import FlowsError
 class ReleaseError(FlowsError):
     """Tell that a release could not be published."""
 
-    def diagnostics(self) -> str:
-        """Say what to do now."""
-        return self.now or "Nothing was published and boxes keep what they have; publish again."
+    remedy = "Nothing was published and boxes keep what they have; publish again."
 
 
 class KeysMissing(ReleaseError):
