@@ -10,7 +10,7 @@ from fleet_contracts.base import Count, UtcTime, Value, WireDocument
 from fleet_contracts.ids import ModelId, RunId, Sha256, SnapshotId
 from fleet_contracts.samples import ClassList, DecisionRules
 
-HeadKind = Literal["dense", "end2end"]
+HeadKind = Literal["dense", "end2end", "dfl"]
 
 
 class InputSpec(Value):
@@ -18,7 +18,10 @@ class InputSpec(Value):
 
     The input is uint8 `(1, height, width, 3)`, BGR, letterboxed with `pad_value`. `dense` output is
     `(1, 4 + classes, n)` as xywh centre boxes and class scores, all in input pixels; `dense_objectness`
-    models are not produced here. `end2end` output is `(1, n, 6)`: x1 y1 x2 y2 score class.
+    models are not produced here. `end2end` output is `(1, n, 6)`: x1 y1 x2 y2 score class. A `dfl` head ends
+    before its decoding: for each of `strides` it gives `boxes_<stride>` `(1, 4 * bins, h, w)`, the
+    distributions of the distances to left, top, right and bottom in strides, and `logits_<stride>`
+    `(1, classes, h, w)`, the class scores before the sigmoid.
     """
 
     width: Annotated[int, Field(ge=32, le=4096)]
@@ -28,6 +31,15 @@ class InputSpec(Value):
     detections_name: str = "detections"
     features_name: str | None = "features"
     pad_value: Annotated[int, Field(ge=0, le=255)] = 114
+    strides: tuple[Annotated[int, Field(ge=1, le=256)], ...] = ()
+    """Of a `dfl` head, finest first; empty for every other head."""
+
+    @property
+    def detection_outputs(self) -> tuple[str, ...]:
+        """Return the names of the outputs that detections are read from, in the order decoding takes them."""
+        if self.head != "dfl":
+            return (self.detections_name,)
+        return tuple(f"{kind}_{stride}" for stride in self.strides for kind in ("boxes", "logits"))
 
 
 class ParityReport(Value):

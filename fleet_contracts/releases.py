@@ -90,6 +90,24 @@ class SwapReport(Value):
     frames_dropped: Count
 
 
+class Vitals(Value):
+    """Hold what a box measures of itself; None = it has no means to."""
+
+    frames_per_second: float = 0.0
+    """Over the last ten seconds."""
+    frame_ms_p50: float | None = None
+    frame_ms_p99: float | None = None
+    """From a frame in hand to its decision."""
+    sorter_late_ms_p99: float | None = None
+    hottest_celsius: float | None = None
+    disk_free_bytes: Count | None = None
+    outbox_bytes: Count = 0
+    clock_skew_s: float | None = None
+    """By which its clock is ahead of the release server's."""
+    certificate_days: float | None = None
+    """Until its certificate runs out; negative once it has."""
+
+
 class DeviceReport(WireDocument):
     """Say what a device runs and how it fares. Counters run since the device's outbox was made."""
 
@@ -113,6 +131,11 @@ class DeviceReport(WireDocument):
     last_swap: SwapReport | None = None
     metadata_expired: bool = False
     problem: str = ""
+    campaigns: dict[str, Count] = Field(default_factory=dict)
+    """Frames kept so far of every capture command that runs, by its id."""
+    outbox_evicted: Count = 0
+    """Of the lost ones, those that made room for more valuable ones."""
+    vitals: Vitals | None = None
 
 
 class Rollout(WireDocument):

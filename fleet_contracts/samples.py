@@ -6,6 +6,7 @@ writes the same document as the sample's sidecar; labels arrive as `LabelRecord`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -14,6 +15,7 @@ from typing_extensions import Self
 from fleet_contracts.base import Count, Share, UtcTime, Value, WireDocument
 from fleet_contracts.errors import ClassListConflict
 from fleet_contracts.ids import DeviceId, ModelId, PartId, SampleId
+from fleet_contracts.polygons import Polygon, polygon_problem
 
 Verdict = Literal["accept", "reject", "unsure"]
 ClassName = Annotated[str, Field(min_length=1, max_length=64)]
@@ -156,12 +158,53 @@ class ClassRule(Value):
         return self
 
 
+class Region(Value):
+    """Mark a part of the frame where findings count (`include`) or do not (`exclude`).
+
+    A box counts by its centre. Where any include region holds, the centre must lie in one of them; in an
+    exclude region it must not lie. A region without a camera holds for every camera.
+    """
+
+    name: ClassName
+    polygon: Annotated[tuple[tuple[Share, Share], ...], Field(min_length=3, max_length=64)]
+    """Corners in order, as shares of the frame's width (to the right) and height (down); it closes itself."""
+    kind: Literal["include", "exclude"] = "include"
+    camera: PartId | None = None
+
+    @field_validator("polygon")
+    @classmethod
+    def _is_a_simple_area(cls, polygon: Polygon) -> Polygon:
+        problem = polygon_problem(polygon)
+        if problem:
+            raise ValueError(problem)
+        return polygon
+
+
+def require_different_names(regions: Sequence[Region]) -> None:
+    """Check that no two regions share a name.
+
+    Raises:
+        ValueError: two do.
+    """
+    names = [region.name for region in regions]
+    if len(set(names)) != len(names):
+        raise ValueError(f"region names must differ, got {names}")
+
+
 class DecisionRules(Value):
     """Turn a part's detections into a verdict; a class without a rule is refused, never ignored."""
 
     classes: Annotated[tuple[ClassRule, ...], Field(min_length=1)]
     min_frames: Annotated[int, Field(ge=1)] = 1
     """Frames of a part that must show a defect before it counts."""
+    regions: Annotated[tuple[Region, ...], Field(max_length=64)] = ()
+    """Where in the frame findings count; empty: everywhere."""
+
+    @field_validator("regions")
+    @classmethod
+    def _region_names_differ(cls, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+        require_different_names(regions)
+        return regions
 
     def require_names(self, class_list: ClassList, *, where: str) -> None:
         """Check that every class of the list has its rule.

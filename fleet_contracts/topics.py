@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 from fleet_contracts.errors import BadAddress
 
 PREFIX = "whetstone/v1"
-UpKind = Literal["grant-request", "uploaded", "report", "status", "order-request"]
+UpKind = Literal["grant-request", "uploaded", "report", "status", "order-request", "command-answer"]
 DownKind = Literal["grant", "receipt", "order", "capture"]
 RETAINED: frozenset[str] = frozenset({"status", "order"})
 """Kinds published retained: a device's last will and its desired release."""

@@ -45,6 +45,8 @@ class SnapshotMember(Value):
     size_bytes: Positive
     origin: Literal["mined", "import", "capture"] = "mined"
     slices: dict[str, str] = Field(default_factory=dict)
+    camera: str = ""
+    """The camera that took it, where one is known: decision regions may hold for one camera alone."""
 
 
 class GpuOffer(Value):

@@ -24,6 +24,7 @@ from fleet_contracts.judging import (
 from fleet_contracts.messages import (
     Announcement,
     CaptureCommand,
+    CommandAnswer,
     Grant,
     GrantedUpload,
     GrantItem,
@@ -43,6 +44,7 @@ from fleet_contracts.releases import (
     Rollout,
     RolloutOrder,
     SwapReport,
+    Vitals,
 )
 from fleet_contracts.samples import (
     BoxLabel,
@@ -54,6 +56,7 @@ from fleet_contracts.samples import (
     ImageInfo,
     LabelRecord,
     Reason,
+    Region,
     Sighting,
 )
 from fleet_contracts.training import (
@@ -83,7 +86,12 @@ BOX = DetectedBox(class_id=1, confidence=0.25, x1=1.5, y1=2.0, x2=30.0, y2=40.25
 RULES = DecisionRules(
     classes=tuple(ClassRule(name=name, reject_at=0.5, unsure_at=0.2) for name in CLASSES.names)
 )
+REGIONS = (
+    Region(name="board", polygon=((0.1, 0.1), (0.9, 0.1), (0.9, 0.8)), camera="cam-1"),
+    Region(name="clamp", polygon=((0.0, 0.0), (0.25, 0.0), (0.25, 0.25), (0.0, 0.25)), kind="exclude"),
+)
 SPEC = InputSpec(width=320, height=320, head="dense")
+EARLY_HEAD = InputSpec(width=640, height=384, head="dfl", strides=(8, 16, 32))
 OFFER = GpuOffer(provider="local", offer_id="cpu", gpu="none", gpu_count=0, gpu_memory_mib=0,
                  on_demand_price=0.0, price_source="owner", priced_at=NOON)  # fmt: skip
 FILE = Artifact(path="model.onnx", sha256=A, size_bytes=5_000_000)
@@ -121,6 +129,10 @@ def _training_documents() -> dict[str, Value]:
             verified=True, source="human", boxes=(BoxLabel(class_id=0, cx=0.5, cy=0.5, width=0.1, height=0.1),),
             width=640, height=480, size_bytes=90_000, slices={"board": "50600"},
         ),
+        "snapshot_member_of_a_camera.v1": SnapshotMember(
+            sample_id=B, split="val", group_id="g2", label_revision=1, class_list_version=2, class_count=3,
+            verified=True, source="human", boxes=(), width=640, height=480, size_bytes=90_000, camera="cam-1",
+        ),
         "train_plan.v1": TrainPlan(
             task_id=T, run_id=RUN, snapshot_id=C, start=StartWeights(kind="champion", sha256=B, key="k", model_id=A),
             class_list=CLASSES, recipe="fine-tune", stages=(TrainStage(image_size=320, epochs=8, batch=16),),
@@ -150,6 +162,11 @@ def _training_documents() -> dict[str, Value]:
             latency=(Latency(device_class="cpu", provider="CPUExecutionProvider", threads=1, p50_ms=9.5,
                              p95_ms=11.0, frames=50),),
         ),
+        "candidate_with_an_early_head.v1": Candidate(
+            task_id=T, candidate_id=RUN, run_id=RUN, snapshot_id=C, model_id=A, onnx_bytes=10, weights_sha256=B,
+            weights_bytes=9, input_spec=EARLY_HEAD, class_list=CLASSES, start_sha256=C, created_at=NOON,
+            parity=ParityReport(images=4, compared=9, unmatched=0, max_box_error_px=0.25, max_score_error=0.001),
+        ),
         "gate_report.v1": GateReport(
             task_id=T, candidate_id=RUN, candidate_model=A, champion_model=B, snapshot_id=C, promoted=True,
             findings=(GateFinding(rule="forgetting", passed=True, expected="loss <= 0.01", got="0.002"),),
@@ -167,13 +184,27 @@ def _release_documents() -> dict[str, Value]:
             decision_rules=RULES, probes=(Probe(artifact=FILE, sample_id=A, expected=(BOX,)),),
             lineage=Lineage(kind="run", run_id=RUN, snapshot_id=C, parent_model=B), created_at=NOON,
         ),
+        "release_with_regions.v1": Release(
+            task_id=T, version=3, channel="stable", model_id=A, model=FILE, input_spec=SPEC, class_list=CLASSES,
+            decision_rules=DecisionRules(classes=RULES.classes, min_frames=2, regions=REGIONS),
+            probes=(Probe(artifact=FILE, sample_id=A, expected=(BOX,)),),
+            lineage=Lineage(kind="run", run_id=RUN, snapshot_id=C, parent_model=B), created_at=NOON,
+        ),
         "channel_policy.v1": ChannelPolicy(task_id=T, channel="stable", allowed=(1, 2), lowest_allowed=1, latest=2),
         "rollout_order.v1": RolloutOrder(task_id=T, device_id="box-1", rollout_id="r1", channel="stable",
                                          release_version=2, issued_at=NOON),
         "device_report.v1": DeviceReport(
             task_id=T, device_id="box-1", reported_at=NOON, agent_version="0.1.0", state="serving",
             release_version=2, model_id=A, frames_inspected=900, parts={"accept": 800}, kept={"random-floor": 9},
+            campaigns={"c2": 12},
             last_swap=SwapReport(from_version=1, to_version=2, swapped_at=NOON, gap_ms=1.5, frames_dropped=0),
+        ),
+        "device_report_with_vitals.v1": DeviceReport(
+            task_id=T, device_id="box-1", reported_at=NOON, agent_version="0.2.0", state="degraded",
+            release_version=2, model_id=A, outbox_lost=3, outbox_evicted=2,
+            vitals=Vitals(frames_per_second=29.5, frame_ms_p50=11.5, frame_ms_p99=14.25, sorter_late_ms_p99=3.5,
+                          hottest_celsius=71.5, disk_free_bytes=10**10, outbox_bytes=10**6, clock_skew_s=-0.5,
+                          certificate_days=90.5),
         ),
         "rollout.v1": Rollout(task_id=T, rollout_id="r1", channel="stable", release_version=2, model_id=A,
                               devices=("box-1",), state="done", started_at=NOON, ended_at=NOON),
@@ -192,8 +223,13 @@ def _messages() -> dict[str, Value]:
         "announcement.v1": Announcement(task_id=T, device_id="box-1", grant_id=grant, sample_ids=(A,)),
         "receipt.v1": Receipt(task_id=T, device_id="box-1", items=(ReceiptItem(sample_id=A, outcome="stored"),)),
         "order_request.v1": OrderRequest(task_id=T, device_id="box-1", channel="stable"),
-        "capture_command.v1": CaptureCommand(task_id=T, device_id="box-1", command_id="c1", frames=3, expires_at=NOON,
-                                             asked_by="ana"),
+        "capture_command.v1": CaptureCommand(schema_version=1, task_id=T, device_id="box-1", command_id="c1", frames=3,
+                                             expires_at=NOON, asked_by="ana"),
+        "capture_command.v2": CaptureCommand(task_id=T, device_id="box-1", command_id="c2", frames=200, expires_at=NOON,
+                                             asked_by="ana", class_name="scratch", low=0.3, high=0.6, before=8,
+                                             campaign="night-shift"),
+        "command_answer.v1": CommandAnswer(task_id=T, device_id="box-1", command_id="c2", outcome="accepted",
+                                           detail="running", frames_kept=12, answered_at=NOON),
     }  # fmt: skip
 
 
