@@ -1,45 +1,41 @@
 """Turn a model's raw output into detections on its canvas, by columns, never box by box.
 
-Three layouts are read: `end2end` (1, n, 6) of YOLO26 and YOLOv10; `dense` (1, 4 + classes, n) of
-yolov5u, YOLOv8 and YOLO11; `objectness` (1, n, 5 + classes) of the older YOLOv5. Dense ones still
-hold many boxes per object and go through suppression within each class.
+Four layouts are read: `end2end` (1, n, 6) of YOLO26 and YOLOv10; `dfl` of our own exports, which ends before
+the boxes are decoded (`detection.dfl`); `dense` (1, 4 + classes, n) of yolov5u, YOLOv8 and YOLO11;
+`objectness` (1, n, 5 + classes) of the older YOLOv5. All but the first hold many boxes per object and go
+through suppression within each class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from detection.detections import Detections, Floats, Ints
+from detection.dfl import DflDecoder, Level
 from detection.errors import ShapeError
+from detection.suppression import DEFAULT_OPTIONS, DecodeOptions, strongest, suppress
+
+if TYPE_CHECKING:
+    from detection.model_file import ModelFile
+
+__all__ = [
+    "DEFAULT_OPTIONS",
+    "DecodeOptions",
+    "Decoder",
+    "DenseDecoder",
+    "decode_dense",
+    "decode_end2end",
+    "decode_objectness",
+    "decoder_for",
+]
 
 _SCRATCH_BYTES = 16 * 1024
 """Bound on what one step may allocate; class scores of more candidates are gathered in pieces."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeOptions:
-    """Say what counts as a detection.
-
-    Attributes:
-        min_confidence: lowest score that is kept.
-        iou: overlap above which the weaker of two boxes of one class is dropped.
-        max_detections: most that are kept, the strongest.
-        max_candidates: most that enter suppression, the strongest; bounds the time of a bad frame.
-    """
-
-    min_confidence: float = 0.05
-    iou: float = 0.6
-    max_detections: int = 300
-    max_candidates: int = 1000
-
-
-DEFAULT_OPTIONS = DecodeOptions()
-Decoder = Callable[[Floats], Detections]
+Decoder = Callable[[Sequence[Floats]], Detections]
+"""Reads the outputs that `InputSpec.detection_outputs` names, in that order."""
 
 
 def decode_end2end(raw: Floats, options: DecodeOptions = DEFAULT_OPTIONS) -> Detections:
@@ -70,8 +66,9 @@ def decode_objectness(raw: Floats, options: DecodeOptions = DEFAULT_OPTIONS) -> 
     scores = rows[:, 5:] * rows[:, 4:5]
     class_id = scores.argmax(axis=1)
     best = scores[np.arange(len(index)), class_id]
-    kept = _strongest(np.flatnonzero(best >= options.min_confidence), best, options.max_candidates)
-    return _suppress(rows[kept, :4], best[kept], class_id[kept], options)
+    kept = strongest(np.flatnonzero(best >= options.min_confidence), best, options.max_candidates)
+    found = Detections(_corners(rows[kept, :4]), best[kept], class_id[kept])
+    return suppress(found, options)
 
 
 class DenseDecoder:
@@ -96,53 +93,51 @@ class DenseDecoder:
         scores = raw[0, 4:]
         np.max(scores, axis=0, out=self._best)
         np.greater_equal(self._best, self._options.min_confidence, out=self._passes)
-        index = _strongest(np.flatnonzero(self._passes), self._best, self._options.max_candidates)
-        boxes = raw[0, :4].take(index, axis=1).T
-        return _suppress(boxes, self._best[index], _best_class(scores, index), self._options)
+        index = strongest(np.flatnonzero(self._passes), self._best, self._options.max_candidates)
+        class_id, second = _best_classes(scores, index)
+        corners = _corners(raw[0, :4].take(index, axis=1).T)
+        found = Detections(corners, self._best[index], class_id, second if len(scores) > 1 else None)
+        return suppress(found, self._options)
 
 
-def decoder_for(layout: str, positions: int | None, options: DecodeOptions) -> Decoder:
-    """Return what reads a model's output; `positions` is None where the graph leaves it open."""
-    if layout == "end2end":
-        return lambda raw: decode_end2end(raw, options)
-    if layout == "objectness":
-        return lambda raw: decode_objectness(raw, options)
-    if positions is None:
-        return lambda raw: decode_dense(raw, options)
-    return DenseDecoder(positions, options)
+def decoder_for(model: ModelFile, options: DecodeOptions) -> Decoder:
+    """Return what reads a model's detection outputs."""
+    if model.layout == "end2end":
+        return lambda outputs: decode_end2end(outputs[0], options)
+    if model.layout == "objectness":
+        return lambda outputs: decode_objectness(outputs[0], options)
+    shapes = [model.output_shapes.get(name) for name in model.spec.detection_outputs]
+    first = shapes[0]
+    if first is None:
+        return lambda outputs: decode_dense(outputs[0], options)
+    if model.layout == "dfl":
+        # The file's contract: static shapes, boxes and logits of one stride behind each other.
+        grids = [shape for shape in shapes[0::2] if shape is not None]
+        levels = [
+            Level(stride, grid[2], grid[3]) for stride, grid in zip(model.spec.strides, grids, strict=True)
+        ]
+        return DflDecoder(levels, first[1] // 4, len(model.class_names), options)
+    dense = DenseDecoder(first[2], options)
+    return lambda outputs: dense(outputs[0])
 
 
-def _strongest(index: Ints, scores: Floats, limit: int) -> Ints:
-    """Return at most `limit` of the indices, those of the highest scores, in their order."""
-    if len(index) <= limit:
-        return index
-    cut = np.argpartition(-scores[index], limit - 1)[:limit]
-    return np.sort(index[cut])
-
-
-def _best_class(scores: Floats, index: Ints) -> Ints:
-    """Return the class of the highest score at each of the positions; scores are (classes, n)."""
+def _best_classes(scores: Floats, index: Ints) -> tuple[Ints, Floats]:
+    """Return the best class and the second-best score at each of the positions; scores are (classes, n)."""
     class_id = np.empty(len(index), np.int64)
+    second = np.empty(len(index), np.float32)
     step = max(1, _SCRATCH_BYTES // (scores.shape[0] * scores.itemsize))
     for start in range(0, len(index), step):
-        piece = index[start : start + step]
-        np.argmax(scores.take(piece, axis=1), axis=0, out=class_id[start : start + step])
-    return class_id
+        piece = slice(start, start + step)
+        taken = scores.take(index[piece], axis=1)
+        best = np.argmax(taken, axis=0, out=class_id[piece])
+        taken[best, np.arange(taken.shape[1])] = -np.inf
+        np.max(taken, axis=0, out=second[piece])
+    return class_id, second
 
 
-def _suppress(cxcywh: Any, confidence: Floats, class_id: Ints, options: DecodeOptions) -> Detections:
-    """Keep the strongest of overlapping boxes of one class, strongest first."""
-    finite = np.isfinite(cxcywh).all(axis=1)
-    if not finite.all():
-        cxcywh, confidence, class_id = cxcywh[finite], confidence[finite], class_id[finite]
-    if len(confidence) == 0:
-        return Detections.empty()
-    corners = cxcywh[:, :2] - cxcywh[:, 2:] / 2
-    # OpenCV keeps classes apart by moving them away from zero, which boxes left of zero would undo.
-    boxes = np.concatenate((corners - corners.min(axis=0), cxcywh[:, 2:]), axis=1, dtype=np.float64)
-    suppress: Any = cv2.dnn.NMSBoxesBatched  # takes arrays, though its stub speaks of sequences
-    # Doubles and 32-bit ids are what OpenCV keeps; of other types it converts number by number.
-    chosen = suppress(boxes, confidence, class_id.astype(np.int32), 0.0, options.iou)
-    kept = np.asarray(chosen, np.int64)[: options.max_detections]
-    xyxy = np.concatenate((corners, corners + cxcywh[:, 2:]), axis=1)[kept]
-    return Detections(xyxy, np.minimum(confidence[kept], 1.0), class_id[kept])
+def _corners(cxcywh: Floats) -> Floats:
+    """Return (n, 4) corners of boxes given by centre and size."""
+    corners = np.empty((len(cxcywh), 4), np.float32)
+    np.subtract(cxcywh[:, :2], cxcywh[:, 2:] / 2, out=corners[:, :2])
+    np.add(corners[:, :2], cxcywh[:, 2:], out=corners[:, 2:])
+    return corners

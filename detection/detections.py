@@ -36,14 +36,16 @@ class Detections:
         xyxy: (n, 4) corners in pixels, x to the right and y down.
         confidence: (n,) from 0 to 1.
         class_id: (n,) indices into the model's class list.
+        runner_up: (n,) confidence of the second-best class of each row, None if the model does not tell.
 
     Raises:
-        ShapeError: the columns are not parallel; the message gives all three shapes.
+        ShapeError: the columns are not parallel; the message gives all shapes.
     """
 
     xyxy: Floats
     confidence: Floats
     class_id: Ints
+    runner_up: Floats | None = None
 
     def __post_init__(self) -> None:
         _set_column(self, "xyxy", self.xyxy, np.float32)
@@ -57,6 +59,12 @@ class Detections:
                 f"class_id {self.class_id.shape}",
                 where="Detections",
             )
+        if self.runner_up is None:
+            return
+        _set_column(self, "runner_up", self.runner_up, np.float32)
+        if self.runner_up.shape != (n,):
+            got = f"{self.runner_up.shape} for {n} rows"
+            raise ShapeError(expected="runner_up (n,)", got=got, where="Detections")
 
     @classmethod
     def empty(cls) -> Detections:
@@ -82,6 +90,7 @@ class Detections:
             np.concatenate([one.xyxy for one in several]),
             np.concatenate([one.confidence for one in several]),
             np.concatenate([one.class_id for one in several]),
+            _joined_runners_up(several),
         )
 
     def __len__(self) -> int:
@@ -94,6 +103,7 @@ class Detections:
             np.array_equal(self.xyxy, other.xyxy)
             and np.array_equal(self.confidence, other.confidence)
             and np.array_equal(self.class_id, other.class_id)
+            and (len(self) == 0 or _same_column(self.runner_up, other.runner_up))
         )
 
     __hash__ = None  # type: ignore[assignment]  # columns can be written to, so a hash could go stale
@@ -107,7 +117,8 @@ class Detections:
 
     def select(self, rows: Mask | Ints | slice) -> Detections:
         """Return the rows that a mask marks, in their order, or that an index names, in its order."""
-        return Detections(self.xyxy[rows], self.confidence[rows], self.class_id[rows])
+        runner_up = None if self.runner_up is None else self.runner_up[rows]
+        return Detections(self.xyxy[rows], self.confidence[rows], self.class_id[rows], runner_up)
 
     def to_boxes(self) -> tuple[DetectedBox, ...]:
         """Write the rows as values of a document."""
@@ -116,6 +127,21 @@ class Detections:
             DetectedBox(class_id=class_id, confidence=confidence, x1=x1, y1=y1, x2=x2, y2=y2)
             for (x1, y1, x2, y2), confidence, class_id in columns
         )
+
+
+def _same_column(one: Floats | None, other: Floats | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other)
+
+
+def _joined_runners_up(several: Sequence[Detections]) -> Floats | None:
+    """Join the optional column; it is lost when rows of one value lack it, which empty ones do not."""
+    told = [one.runner_up for one in several if one.runner_up is not None]
+    if not told or any(len(one) and one.runner_up is None for one in several):
+        return None
+    joined: Floats = np.concatenate(told)
+    return joined
 
 
 def _set_column(owner: Detections, name: str, column: object, kind: type[np.generic]) -> None:

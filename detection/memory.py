@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from detection.detections import Detections, Floats, Image
+from detection.canvases import CANVASES
+from detection.detections import Detections, Image
 from detection.errors import EngineFailed
 from detection.letterbox import Letterbox
 from detection.model_file import ModelFile
+from detection.onnx_engine import Outputs
 from detection.session import DEFAULT_OPTIONS, Detector, DetectorOptions
 from fleet_contracts.ids import sha256_of
 from fleet_contracts.judging import InputSpec
@@ -26,22 +28,22 @@ class MemoryEngine:
 
     provider = "memory"
 
-    def __init__(self, canvas: Image, answer: Answer) -> None:
+    def __init__(self, canvases: Sequence[Image], answer: Answer) -> None:
         self.runs = 0
-        self._canvas = canvas
+        self._canvases = tuple(canvases)
         self._answer = answer
         self._closed = False
 
-    def run(self) -> tuple[Floats, Floats | None]:
+    def run(self, canvas: int = 0) -> Outputs:
         """Return the answer as end-to-end rows."""
         if self._closed:
             raise EngineFailed(expected="an open engine", got="a closed one", where="memory")
         self.runs += 1
-        found = self._answer(self._canvas)
+        found = self._answer(self._canvases[canvas])
         rows = np.concatenate(
             (found.xyxy, found.confidence[:, None], found.class_id[:, None].astype(np.float32)), axis=1
         )
-        return rows[None].astype(np.float32), None
+        return (rows[None].astype(np.float32),), None
 
     def close(self) -> None:
         """Refuse further runs."""
@@ -58,6 +60,7 @@ def memory_detector(
 ) -> Detector:
     """Build a detector that needs no model file; its id is the hash of `name`."""
     spec = InputSpec(width=size[0], height=size[1], head="end2end", features_name=None)
-    letterbox = Letterbox(*size)
+    letterboxes = [Letterbox(*size) for _ in range(CANVASES)]
     model = ModelFile(sha256_of(name.encode()), spec, tuple(class_names), "end2end", where=name)
-    return Detector(MemoryEngine(letterbox.canvas, answer), model, letterbox, options)
+    engine = MemoryEngine([letterbox.canvas for letterbox in letterboxes], answer)
+    return Detector(engine, model, letterboxes, options)

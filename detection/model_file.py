@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detection.errors import ModelFileError
+from detection.novelty import FEATURES_KEY, FeatureReference
 from detection.ort_session import open_session
 from detection.providers import CPU
 from fleet_contracts.base import decode
@@ -26,7 +27,7 @@ CLASSES_KEY = "whetstone.classes"
 """Metadata property that holds the class names as a JSON list, in the order of their ids."""
 
 Shape = tuple[int, ...]
-Layout = Literal["dense", "objectness", "end2end"]
+Layout = Literal["dense", "objectness", "end2end", "dfl"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,10 @@ class ModelFile:
 
     Attributes:
         model_id: SHA-256 of the file's bytes.
-        layout: how the rows of the detection output lie; `objectness` is the older YOLOv5 head.
+        layout: how the detection outputs lie; `objectness` is the older YOLOv5 head.
         output_shapes: by output name; None where the graph leaves a size open.
         where: the file, for error messages.
+        feature_reference: what training knew, to tell how novel a frame is; None if the file does not say.
     """
 
     model_id: str
@@ -46,6 +48,7 @@ class ModelFile:
     layout: Layout = "dense"
     output_shapes: Mapping[str, Shape | None] = field(default_factory=dict)
     where: str = "model"
+    feature_reference: FeatureReference | None = None
 
 
 def read_model(path: Path) -> ModelFile:
@@ -88,8 +91,9 @@ def describe(session: Any, content: bytes, where: str) -> ModelFile:
     names = _class_names(properties, where)
     _check_input(session.get_inputs(), spec, where)
     shapes = _output_shapes(session.get_outputs(), spec, where)
-    layout = _layout(shapes[spec.detections_name], spec, len(names), where)
-    return ModelFile(sha256_of(content), spec, names, layout, shapes, where)
+    layout = _layout(shapes, spec, len(names), where)
+    reference = _feature_reference(properties, shapes.get(spec.features_name or ""), where)
+    return ModelFile(sha256_of(content), spec, names, layout, shapes, where, reference)
 
 
 def _input_spec(properties: Mapping[str, str], where: str) -> InputSpec:
@@ -121,6 +125,23 @@ def _class_names(properties: Mapping[str, str], where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _feature_reference(
+    properties: Mapping[str, str], shape: Shape | None, where: str
+) -> FeatureReference | None:
+    """Read what training knew; files of earlier trainers and origins without training images do not say."""
+    text = properties.get(FEATURES_KEY)
+    if not text:
+        return None
+    reference = FeatureReference.from_json(text, where=where)
+    if shape is not None and shape[-1] != reference.dimensions:
+        raise ModelFileError(
+            expected=f"a feature reference of {shape[-1]} dimensions",
+            got=str(reference.dimensions),
+            where=where,
+        )
+    return reference
+
+
 def _check_input(inputs: Sequence[Any], spec: InputSpec, where: str) -> None:
     expected = (spec.input_name, "tensor(uint8)", [1, spec.height, spec.width, 3])
     got = [(one.name, one.type, one.shape) for one in inputs]
@@ -130,7 +151,12 @@ def _check_input(inputs: Sequence[Any], spec: InputSpec, where: str) -> None:
 
 def _output_shapes(outputs: Sequence[Any], spec: InputSpec, where: str) -> dict[str, Shape | None]:
     by_name = {one.name: one for one in outputs}
-    wanted = [name for name in (spec.detections_name, spec.features_name) if name is not None]
+    features = () if spec.features_name is None else (spec.features_name,)
+    wanted = (*spec.detection_outputs, *features)
+    unread = sorted(set(by_name) - set(wanted))
+    if spec.head == "dfl" and unread:
+        # A level that nobody reads would be objects of one size that nobody finds.
+        raise ModelFileError(expected=f"outputs {list(wanted)}", got=f"also {unread}", where=where)
     shapes: dict[str, Shape | None] = {}
     for name in wanted:
         one = by_name.get(name)
@@ -142,8 +168,11 @@ def _output_shapes(outputs: Sequence[Any], spec: InputSpec, where: str) -> dict[
     return shapes
 
 
-def _layout(shape: Shape | None, spec: InputSpec, class_count: int, where: str) -> Layout:
-    """Tell how the detection output is laid out, from the one side that depends on the classes."""
+def _layout(shapes: Mapping[str, Shape | None], spec: InputSpec, class_count: int, where: str) -> Layout:
+    """Tell how the detection outputs are laid out, from the side that depends on the classes."""
+    if spec.head == "dfl":
+        return _require_levels(shapes, spec, class_count, where)
+    shape = shapes[spec.detections_name]
     if shape is None:
         return spec.head
     rows_of: dict[Layout, bool] = {
@@ -158,3 +187,23 @@ def _layout(shape: Shape | None, spec: InputSpec, class_count: int, where: str) 
     raise ModelFileError(
         expected=f"{spec.head} output {wanted} for {class_count} classes", got=str(shape), where=where
     )
+
+
+def _require_levels(
+    shapes: Mapping[str, Shape | None], spec: InputSpec, class_count: int, where: str
+) -> Layout:
+    """Check the outputs of a head that ends early: each stride has its grid, all as many bins."""
+    got = [shapes[name] for name in spec.detection_outputs]
+    bins = got[0][1] // 4 if got and got[0] is not None and len(got[0]) == 4 else 0
+    wanted: list[Shape] = []
+    for stride in spec.strides:
+        grid = (-(-spec.height // stride), -(-spec.width // stride))
+        wanted += [(1, 4 * bins, *grid), (1, class_count, *grid)]
+    if not wanted or bins < 2 or got != wanted:
+        raise ModelFileError(
+            expected=f"for each of the strides {list(spec.strides)} boxes (1, 4 * bins, h, w) "
+            f"and logits (1, {class_count}, h, w)",
+            got=str(got),
+            where=where,
+        )
+    return "dfl"

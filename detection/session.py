@@ -1,16 +1,19 @@
 """Run a model file on frames: letterbox, engine, decoding, back to the frame's pixels.
 
-What the box's loop calls for every frame, and what the gate calls for every validation image.
+What the box's loop calls for every frame, and what the gate calls for every validation image. A frame can be
+prepared on one thread while another runs the engine on the frame before it.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from detection.canvases import CANVASES, Canvas, CanvasRing
 from detection.decode import DecodeOptions, decoder_for
 from detection.detections import Detections, Floats, Image
 from detection.errors import ModelOutputError
@@ -61,13 +64,30 @@ class Inference:
     postprocess_ms: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """Hold a frame that was drawn onto a canvas; worth something to the detector that drew it.
+
+    The drawing lasts until about two more frames were prepared; `Detector.detect` then draws it again.
+    """
+
+    frame: Image
+    placement: Placement
+    canvas: Canvas
+    ticket: int
+    prepare_ms: float
+    detector: Detector
+
+
 class Detector:
-    """Run one model; for one thread at a time, since canvas and outputs are kept from frame to frame.
+    """Run one model: `prepare` may be called on one thread while another is within `detect`.
+
+    `detect` and `infer` are for one thread at a time, since outputs are kept from frame to frame.
 
     Args:
-        engine: bound to the letterbox's canvas.
+        engine: bound to the letterboxes' canvases, in their order.
         model: what is known of the model.
-        letterbox: whose canvas the engine reads.
+        letterboxes: whose canvases the engine reads.
         options: how detections are chosen.
     """
 
@@ -75,21 +95,19 @@ class Detector:
         self,
         engine: Engine,
         model: ModelFile,
-        letterbox: Letterbox,
+        letterboxes: Sequence[Letterbox],
         options: DetectorOptions = DEFAULT_OPTIONS,
     ) -> None:
         self.model_id = model.model_id
         self.spec = model.spec
         self.class_names = model.class_names
+        self.feature_reference = model.feature_reference
         self.provider = engine.provider
         self._engine = engine
         self._where = model.where
-        self._letterbox = letterbox
-        shape = model.output_shapes.get(model.spec.detections_name)
+        self._canvases = CanvasRing(letterboxes)
         self._decode = decoder_for(
-            model.layout,
-            None if shape is None else shape[2],
-            DecodeOptions(options.min_confidence, options.iou, options.max_detections),
+            model, DecodeOptions(options.min_confidence, options.iou, options.max_detections)
         )
 
     @classmethod
@@ -103,8 +121,10 @@ class Detector:
         content = read_content(path)
         session = open_session(content, str(path), threads=options.threads, providers=options.providers)
         model = describe(session, content, str(path))
-        letterbox = Letterbox(model.spec.width, model.spec.height, model.spec.pad_value)
-        return cls(OnnxEngine(session, model, letterbox.canvas), model, letterbox, options)
+        spec = model.spec
+        letterboxes = [Letterbox(spec.width, spec.height, spec.pad_value) for _ in range(CANVASES)]
+        engine = OnnxEngine(session, model, [letterbox.canvas for letterbox in letterboxes])
+        return cls(engine, model, letterboxes, options)
 
     def infer(self, frame_bgr: Image) -> Inference:
         """Detect in one frame, uint8 (height, width, 3) of any size.
@@ -114,26 +134,54 @@ class Detector:
             EngineFailed: the engine gave up on it, or the detector is closed.
             ModelOutputError: the model named a class that its class list does not have.
         """
+        return self.detect(self.prepare(frame_bgr))
+
+    def prepare(self, frame_bgr: Image) -> Prepared:
+        """Draw a frame, uint8 (height, width, 3) of any size, onto a canvas the engine does not read now.
+
+        Raises:
+            ShapeError: not such a frame.
+        """
         started = time.perf_counter()
-        placement = self._letterbox.fill(frame_bgr)
-        filled = time.perf_counter()
-        raw, pooled = self._engine.run()
-        answered = time.perf_counter()
-        detections = self._to_frame(self._decode(raw), placement)
+        canvas = self._canvases.take()
+        ticket = canvas.ticket
+        try:
+            placement = canvas.letterbox.fill(frame_bgr)
+        finally:
+            self._canvases.put(canvas)
+        took_ms = (time.perf_counter() - started) * 1e3
+        return Prepared(frame_bgr, placement, canvas, ticket, took_ms, self)
+
+    def detect(self, prepared: Prepared) -> Inference:
+        """Detect in a prepared frame; one that another detector prepared, or too long ago, is prepared again.
+
+        Raises:
+            EngineFailed: the engine gave up on it, or the detector is closed.
+            ModelOutputError: the model named a class that its class list does not have.
+        """
+        while prepared.detector is not self or not self._canvases.claim(prepared.canvas, prepared.ticket):
+            prepared = self.prepare(prepared.frame)
+        try:
+            started = time.perf_counter()
+            outputs, pooled = self._engine.run(prepared.canvas.index)
+            answered = time.perf_counter()
+        finally:
+            self._canvases.put(prepared.canvas)
+        detections = self._to_frame(self._decode(outputs), prepared.placement)
         features = None if pooled is None else np.array(pooled, np.float32).reshape(-1)
         done = time.perf_counter()
         return Inference(
             detections,
             features,
-            preprocess_ms=(filled - started) * 1e3,
-            engine_ms=(answered - filled) * 1e3,
+            preprocess_ms=prepared.prepare_ms,
+            engine_ms=(answered - started) * 1e3,
             postprocess_ms=(done - answered) * 1e3,
         )
 
     def warm_up(self) -> None:
-        """Run once on what the canvas holds, so that the first real frame is not the slow one."""
-        raw, _ = self._engine.run()
-        self._decode(raw)
+        """Run once on what a canvas holds, so that the first real frame is not the slow one."""
+        outputs, _ = self._engine.run()
+        self._decode(outputs)
 
     def close(self) -> None:
         """Give the engine's memory back; later calls of `infer` fail."""
@@ -152,5 +200,5 @@ class Detector:
             )
         xyxy = placement.to_frame(found.xyxy)
         visible = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-        moved = Detections(xyxy, found.confidence, found.class_id)
+        moved = Detections(xyxy, found.confidence, found.class_id, found.runner_up)
         return moved if visible.all() else moved.select(visible)

@@ -98,6 +98,7 @@ def _train(job: BackendJob, model: Any, emit: _Emitter, device: str) -> Any:
 
 def _ship(job: BackendJob | ExportJob, model: Any, emit: _Emitter) -> BackendResult:
     from fleet_contracts.ids import sha256_of
+    from trainer.feature_reference import add_reference, train_files
     from trainer.ultralytics_backend.data import parity_files
     from trainer.ultralytics_backend.export import export_onnx
     from trainer.ultralytics_backend.parity import compare
@@ -116,11 +117,17 @@ def _ship(job: BackendJob | ExportJob, model: Any, emit: _Emitter) -> BackendRes
         return result
     onnx = job.out / ONNX_FILE
     spec = export_onnx(copy.deepcopy(model), job.class_names, job.image_size, onnx, job.opset)
+    reference = None
+    if isinstance(job, BackendJob):
+        # Before anything hashes or compares the file: what ships is what was judged.
+        threads = environment.usable_threads(job.threads)
+        reference = add_reference(onnx, train_files(job.dataset), threads=threads)
     folder = job.dataset if isinstance(job, BackendJob) else job.parity_folder
     images = parity_files(folder, job.parity_images) if folder else []
     parity = compare(model, onnx, spec, images)
     digest = sha256_of(onnx.read_bytes())
-    emit(BackendEvent("exported", epochs, {"onnx_sha256": digest, "parity": parity.model_dump()}))
+    told = {"onnx_sha256": digest, "parity": parity.model_dump(), "feature_reference": reference is not None}
+    emit(BackendEvent("exported", epochs, told))
     return result.model_copy(
         update={"onnx": onnx, "onnx_sha256": digest, "input_spec": spec, "parity": parity}
     )

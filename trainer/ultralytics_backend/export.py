@@ -1,7 +1,8 @@
 """Export the file that ships: uint8 camera pixels in, detections and a feature vector out.
 
 The preprocessing is part of the graph. The scale by 1/255 and the BGR order are folded into the first
-convolution, which is exact and leaves the box only a cast and a transpose.
+convolution, which is exact and leaves the box only a transpose of bytes and a cast. A head that regresses
+boxes by distributions (DFL) ends before it decodes them: the box does so for its few candidates (ADR 8).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 from fleet_contracts.base import encode
-from fleet_contracts.judging import InputSpec
+from fleet_contracts.judging import HeadKind, InputSpec
 from trainer.backend_job import write_whole
 from trainer.errors import BackendFailed
 
@@ -29,28 +30,55 @@ _MAX_DETECTIONS = 300
 
 
 class ShippedModel(nn.Module):
-    """Wrap a fused detection model: uint8 NHWC BGR to (detections, features)."""
+    """Wrap a fused detection model: uint8 NHWC BGR to the spec's detection outputs and the features."""
 
-    def __init__(self, model: nn.Module, *, end2end: bool) -> None:
+    def __init__(self, model: nn.Module, kind: HeadKind) -> None:
         super().__init__()
         self.model = model
         head = model.model[-1]
         head.export = True
         head.format = "onnx"
         head.max_det = _MAX_DETECTIONS
-        head.end2end = end2end
+        head.end2end = kind == "end2end"
+        if kind == "dfl":
+            model.model[-1] = _EarlyHead(head)
         _fold_preprocessing(model.model[0])
         self._deepest: torch.Tensor | None = None
-        head.register_forward_pre_hook(self._remember)
+        model.model[-1].register_forward_pre_hook(self._remember)
 
     def _remember(self, _head: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._deepest = inputs[0][-1]
 
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return detections as the input spec says, and the mean of the deepest feature map."""
-        detections = self.model(image.float().permute(0, 3, 1, 2))
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return detection outputs as the input spec says, and the mean of the deepest feature map."""
+        # Bytes are transposed, not floats: a quarter of the memory to move.
+        answer = self.model(image.permute(0, 3, 1, 2).float())
+        outputs = answer if isinstance(answer, tuple) else (answer,)
         assert self._deepest is not None
-        return detections, self._deepest.mean(dim=(2, 3))
+        return (*outputs, self._deepest.mean(dim=(2, 3)))
+
+
+class _EarlyHead(nn.Module):
+    """Run a DFL head's convolutions and leave its decoding to the reader of the file."""
+
+    def __init__(self, head: Any) -> None:
+        super().__init__()
+        self.boxes, self.logits = head.cv2, head.cv3
+        # What the network's own forward pass asks of each of its layers.
+        self.i, self.f, self.type = head.i, head.f, head.type
+
+    def forward(self, maps: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Return boxes and logits of each level, finest first."""
+        pairs = zip(self.boxes, self.logits, maps, strict=True)
+        return tuple(answer for boxes, logits, level in pairs for answer in (boxes(level), logits(level)))
+
+
+def head_kind(head: Any) -> HeadKind:
+    """Say in which form a head is shipped: end to end where it can, else before its decoding."""
+    if getattr(head, "one2one_cv2", None) is not None:
+        return "end2end"
+    # Only the plain head is known to decode as `detection` does; one without distributions is cheap already.
+    return "dfl" if type(head).__name__ == "Detect" and head.reg_max > 1 else "dense"
 
 
 def export_onnx(
@@ -62,12 +90,13 @@ def export_onnx(
         BackendFailed: the exported file differs from what boxes can load.
     """
     head = model.model[-1]
-    end2end = getattr(head, "one2one_cv2", None) is not None
-    head.end2end = end2end
+    kind = head_kind(head)
+    head.end2end = kind == "end2end"
+    strides = tuple(int(stride) for stride in head.stride) if kind == "dfl" else ()
     model.eval()
     model.fuse(verbose=False)
-    shipped = ShippedModel(model, end2end=end2end).eval()
-    spec = InputSpec(width=image_size, height=image_size, head="end2end" if end2end else "dense")
+    shipped = ShippedModel(model, kind).eval()
+    spec = InputSpec(width=image_size, height=image_size, head=kind, strides=strides)
     example = torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8)
     raw = out.with_suffix(".raw.onnx")
     with torch.no_grad(), warnings.catch_warnings():
@@ -75,7 +104,7 @@ def export_onnx(
         shipped(example)
         torch.onnx.export(
             shipped, (example,), str(raw), opset_version=opset, dynamo=False,
-            input_names=[spec.input_name], output_names=[spec.detections_name, "features"],
+            input_names=[spec.input_name], output_names=[*spec.detection_outputs, "features"],
         )  # fmt: skip
     graph = _slimmed(onnx.load(str(raw)), image_size)
     raw.unlink()

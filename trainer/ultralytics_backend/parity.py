@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from detection.dfl import DflDecoder, Level
+from detection.suppression import DecodeOptions
 from fleet_contracts.judging import InputSpec, ParityReport
 from trainer.ultralytics_backend.export import session_of
 
@@ -43,7 +45,7 @@ def compare(model: nn.Module, onnx_file: Path, spec: InputSpec, images: Sequence
         read += 1
         canvas = _letterboxed(frame, spec)
         ours = _columns(_torch_output(model, canvas), spec)
-        theirs = _columns(session.run([spec.detections_name], {spec.input_name: canvas})[0], spec)
+        theirs = _shipped_columns(session.run(list(spec.detection_outputs), {spec.input_name: canvas}), spec)
         pairs, alone = _paired(ours, theirs, spec)
         compared, unmatched = compared + len(pairs), unmatched + alone
         for box, score in pairs:
@@ -72,19 +74,34 @@ def _torch_output(model: nn.Module, canvas: Array) -> Array:
 
 
 def _columns(output: Array, spec: InputSpec) -> tuple[Array, Array, Array]:
-    """Return boxes (n, 4) as the head gives them, best scores (n,) and classes (n,)."""
+    """Return boxes (n, 4) by their corners, best scores (n,) and classes (n,)."""
     if spec.head == "end2end":
         rows = output[0]
         return rows[:, :4], rows[:, 4], rows[:, 5].astype(int)
     rows = output[0].T
-    return rows[:, :4], rows[:, 4:].max(1), rows[:, 4:].argmax(1)
+    half = rows[:, 2:4] / 2
+    corners = np.concatenate((rows[:, :2] - half, rows[:, :2] + half), axis=1)
+    return corners, rows[:, 4:].max(1), rows[:, 4:].argmax(1)
+
+
+def _shipped_columns(outputs: list[Array], spec: InputSpec) -> tuple[Array, Array, Array]:
+    """Read the shipped file's outputs as boxes read them, every cell of a dense head."""
+    if spec.head != "dfl":
+        return _columns(outputs[0], spec)
+    grids = zip(spec.strides, outputs[0::2], strict=True)
+    levels = [Level(stride, boxes.shape[2], boxes.shape[3]) for stride, boxes in grids]
+    cells = sum(level.cells for level in levels)
+    bins, classes = outputs[0].shape[1] // 4, outputs[1].shape[1]
+    decoder = DflDecoder(levels, bins, classes, DecodeOptions(max_candidates=cells))
+    found = decoder.every_cell(outputs)
+    return found.xyxy, found.confidence, found.class_id
 
 
 def _paired(
     ours: tuple[Array, Array, Array], theirs: tuple[Array, Array, Array], spec: InputSpec
 ) -> tuple[list[tuple[float, float]], int]:
-    """Return (box error, score error) of the pairs, and how many stand alone. Dense rows pair by anchor."""
-    if spec.head == "dense":
+    """Return (box error, score error) of the pairs, and how many stand alone. Dense rows pair by cell."""
+    if spec.head != "end2end":
         seen = _worth_comparing(ours[1]) | _worth_comparing(theirs[1])
         boxes = np.abs(ours[0][seen] - theirs[0][seen]).max(1)
         scores = np.abs(ours[1][seen] - theirs[1][seen])
