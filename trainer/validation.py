@@ -14,13 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detection.decision import reject_thresholds
+from detection.decision import FrameView, reject_thresholds
 from detection.detections import Detections
 from detection.metrics.average_precision import ApReport, average_precision
 from detection.metrics.matching import GroundTruth
 from detection.metrics.parts import PartReport, decide_parts, part_report
 from detection.metrics.recall import RecallReport, recall_at
-from detection.metrics.thresholds import choose_rules
+from detection.metrics.thresholds import DEFAULT_OPTIONS, ThresholdOptions, choose_rules
 from detection.session import Detector, DetectorOptions
 from fleet_contracts.errors import ClassListConflict
 from fleet_contracts.samples import ClassList, DecisionRules
@@ -59,7 +59,7 @@ def evaluate_model(
     image_of: Callable[[str], bytes],
     class_list: ClassList,
     *,
-    rules: DecisionRules | None = None,
+    rules: DecisionRules | ThresholdOptions = DEFAULT_OPTIONS,
 ) -> Evaluation:
     """Run a model on members and measure it.
 
@@ -68,12 +68,13 @@ def evaluate_model(
         members: labelled images; unverified ones are left out.
         image_of: the encoded image of a sample id.
         class_list: the fleet's list; the model must know it or a prefix of it.
-        rules: decision rules of the model; None chooses them on these very members.
+        rules: decision rules of the model, or how to choose them on these very members.
 
     Raises:
         ClassListConflict: the file's classes are no prefix of the list.
         DatasetRefused: an image does not decode.
         ModelFileError: not a model that boxes can run (from `detection`).
+        RulesError: the rules do not fit the model's classes (from `detection`).
     """
     detector = Detector.load(onnx_path, options=_options())
     try:
@@ -84,8 +85,10 @@ def evaluate_model(
         detector.close()
     truths = tuple(truth_of(member) for member in rows)
     names = tuple(detector.class_names)
-    chosen = rules or choose_rules(predictions, [_clipped(truth, len(names)) for truth in truths], names)
-    return measure(detector.model_id, names, class_list, (rows, predictions, truths), chosen)
+    if isinstance(rules, ThresholdOptions):
+        known = [_clipped(truth, len(names)) for truth in truths]
+        rules = choose_rules(predictions, known, names, rules, [view_of(member) for member in rows])
+    return measure(detector.model_id, names, class_list, (rows, predictions, truths), rules)
 
 
 def measure(
@@ -104,7 +107,7 @@ def measure(
         (member.slices.get(PART_SLICE, member.sample_id), seen, truth)
         for member, seen, truth in zip(members, predictions, truths, strict=True)
     ]
-    decisions, bad = decide_parts(frames, rules, class_names)
+    decisions, bad = decide_parts(frames, rules, class_names, [view_of(member) for member in members])
     return Evaluation(
         model_id=model_id,
         class_names=class_names,
@@ -139,6 +142,11 @@ def subset(evaluation: Evaluation, keep: Sequence[bool], class_list: ClassList) 
 def truth_of(member: SnapshotMember) -> GroundTruth:
     """Return what is known of a member, in pixels."""
     return GroundTruth.from_labels(member.boxes, (member.width, member.height), member.class_count)
+
+
+def view_of(member: SnapshotMember) -> FrameView:
+    """Return the size and camera of a member's image, as the box would know them."""
+    return FrameView((member.width, member.height), member.camera)
 
 
 def clipped_truths(evaluation: Evaluation, classes: int) -> list[GroundTruth]:

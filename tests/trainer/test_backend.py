@@ -47,7 +47,20 @@ def test_the_exported_file_is_what_boxes_load(trained: Trained) -> None:
     assert graph.ir_version <= 10
     assert graph.opset_import[0].version == 17
     assert graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert [output.name for output in graph.graph.output] == ["detections", "features"]
+    assert [output.name for output in graph.graph.output] == [*model.spec.detection_outputs, "features"]
+
+
+def test_the_exported_graph_ends_before_the_boxes_are_decoded(trained: Trained) -> None:
+    """A head with box distributions ships without its decoding, and every size in the file is fixed."""
+    result, _ = trained
+    assert result.onnx is not None
+    model = read_model(result.onnx)
+    assert (model.layout, model.spec.strides) == ("dfl", (8, 16, 32))
+    assert all(shape is not None for shape in model.output_shapes.values())
+    graph = onnx.load(str(result.onnx)).graph
+    first = {name for node in graph.node[:2] for name in (node.op_type,)}
+    assert first == {"Transpose", "Cast"}, "bytes are transposed, and nothing else is left of preprocessing"
+    assert "Sigmoid" not in {node.op_type for node in graph.node[-3:]}
 
 
 def test_detection_runs_the_exported_file(trained: Trained) -> None:

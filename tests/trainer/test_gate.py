@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from detection.detections import Detections
+from detection.metrics.thresholds import ThresholdOptions
 from fleet_contracts.base import decode, encode, utc_now
 from fleet_contracts.errors import ClassListConflict
 from fleet_contracts.ids import sha256_of
 from fleet_contracts.judging import Candidate, GateReport, InputSpec, Latency, ParityReport
-from fleet_contracts.samples import ClassRule, DecisionRules
+from fleet_contracts.samples import ClassRule, DecisionRules, Region
 from fleet_contracts.training import SnapshotMember
 from tests.trainer.conftest import job_for
 from tests.trainer.scenes import NAMES, SIZE, TASK, class_list, member
@@ -247,6 +248,27 @@ def test_the_gate_judges_real_files(
     )
     assert not worse.promoted
     assert {"overall", "forgetting"} <= {one.rule for one in worse.findings if not one.passed}
+
+
+def test_the_gate_judges_by_the_regions_that_ship(learnt: BackendResult) -> None:
+    """With the whole frame left out no part is bad and none is rejected; the rules that ship say so."""
+    rows = [member(seed, "val") for seed in range(100, 108)]
+    images, members = {one.sample_id: image for one, image in rows}, [one for one, _ in rows]
+    corners = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    nowhere = Region(name="nowhere", kind="exclude", polygon=corners)
+    plain = judge(case_of(learnt, images, members))
+    blind = judge(
+        case_of(learnt, images, members, decision=ThresholdOptions(min_frames=2, regions=(nowhere,)))
+    )
+    assert plain.decision_rules.regions == ()
+    assert (blind.decision_rules.regions, blind.decision_rules.min_frames) == ((nowhere,), 2)
+    assert blind.measures["candidate.false_rejects_per_1000"] == 0.0
+    assert blind.measures["candidate.escapes_per_1000"] == 0.0
+    elsewhere = nowhere.model_copy(update={"camera": "another"})
+    other = judge(case_of(learnt, images, members, decision=ThresholdOptions(regions=(elsewhere,))))
+    for kind in ("escapes", "false_rejects", "unsure"):
+        name = f"candidate.{kind}_per_1000"
+        assert other.measures[name] == plain.measures[name]
 
 
 def test_unverified_labels_are_never_judged_on(learnt: BackendResult) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from detection.metrics.thresholds import DEFAULT_OPTIONS, ThresholdOptions
 from fleet_contracts.base import utc_now
 from fleet_contracts.judging import Candidate, GateFinding, GateReport
 from fleet_contracts.samples import DecisionRules
@@ -43,6 +44,8 @@ class JudgeInputs:
     image_of: Callable[[str], bytes]
     champion: Champion | None = None
     settings: GateSettings = field(default_factory=GateSettings)
+    decision: ThresholdOptions = DEFAULT_OPTIONS
+    """How the candidate's decision rules are chosen, and what they hold beside thresholds."""
     pictures: Path | None = None
     """Folder for before-and-after pictures; None draws none."""
 
@@ -54,6 +57,7 @@ def judge(inputs: JudgeInputs) -> GateReport:
         ClassListConflict: a file's classes are no prefix of the candidate's list.
         DatasetRefused: an image does not decode.
         GateMisused: no rule applied.
+        RulesError: the decision settings do not fit the class list.
     """
     evidence, golden, champion_golden = _gather(inputs)
     findings = judge_all(rules_for(evidence), evidence)
@@ -89,7 +93,7 @@ def _gather(inputs: JudgeInputs) -> tuple[Evidence, Evaluation, Evaluation | Non
     class_list, settings = inputs.candidate.class_list, inputs.settings
     members = tuple(one for one in inputs.members if one.split in ("val", "golden") and one.verified)
     # (1) and (2): without rules given, they are chosen on exactly these members
-    both = evaluate_model(inputs.onnx, members, inputs.image_of, class_list)
+    both = evaluate_model(inputs.onnx, members, inputs.image_of, class_list, rules=inputs.decision)
     on_val = [member.split == "val" for member in both.members]
     val = subset(both, on_val, class_list)
     golden = subset(both, [not one for one in on_val], class_list)
