@@ -11,7 +11,8 @@ A `FrameReader` may block and runs on the capture thread alone; the loop only se
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -26,8 +27,8 @@ _NOT_IN_PART_ID = re.compile(r"[^A-Za-z0-9._-]+")
 class Frame:
     """Hold one picture of a part.
 
-    `token` names the frame to its source, so that a restart goes on behind it; `jpeg` holds the bytes of
-    the JPEG file it came from, which are kept unchanged.
+    `image` may be a view into a pooled buffer, which is used again once nobody refers to it: hold it only
+    as long as needed, never write to it.
     """
 
     image: Image
@@ -35,7 +36,17 @@ class Frame:
     part_id: str
     frame_in_part: int = 0
     token: str = ""
+    """Names the frame to its source, so that a restart goes on behind it."""
     jpeg: bytes | None = None
+    """The bytes of the JPEG file it came from, which are kept unchanged."""
+    captured_mono: float = field(default_factory=time.monotonic)
+    """`time.monotonic()` at the capture, or at the trigger's pulse; the same clock in every process."""
+    last_in_part: bool = False
+    """The source knows that no frame of this part follows."""
+    flag: str = ""
+    """Why an operator or PLC flagged this part."""
+    fault: str = ""
+    """Why this picture shows nothing one may judge by (`black`, `frozen`, `size`, `trigger-missed`)."""
 
 
 class FrameReader(Protocol):

@@ -1,8 +1,9 @@
 """Read frames on a thread of their own, so that a slow or hung camera never holds the loop.
 
 In mode `every` the reader waits until the loop has taken a frame: none is skipped. It also waits a moment
-for a slow disk, since a file can lie where a camera cannot. In mode `live` the
-newest frame replaces one the loop has not taken: the old one is counted as dropped.
+for a slow disk, since a file can lie where a camera cannot. In mode `live` the newest frame replaces one the
+loop has not taken: the old one is counted as dropped. In mode `parts` a trigger has chosen the frames: none
+is replaced, since each is a part, and no disk is waited for.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ logger = logging.getLogger("whetstone.edge.sources")
 PATIENCE_S = 2.0
 """How long a file may wait for a slow disk before examples are given up instead."""
 READ_AHEAD = 2
-"""Frames decoded ahead of the loop in mode `every`."""
+"""Frames decoded ahead of the loop in mode `every`; two let reading and inspecting overlap."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureOptions:
     """Say how frames are passed on; `fps_limit` 0 = none."""
 
-    mode: Literal["every", "live"] = "every"
+    mode: Literal["every", "live", "parts"] = "every"
     fps_limit: float = 0.0
+    read_ahead: int = READ_AHEAD
     poll_s: float = 0.2
     retry_limit_s: float = 30.0
 
@@ -100,6 +102,15 @@ class Capture:
             self._changed.notify_all()
             return frame
 
+    def peek(self, known: Frame | None, wait_s: float) -> Frame | None:
+        """Return the next frame without taking it, or None when for `wait_s` there was none but `known`."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._ended or (bool(self._frames) and self._frames[0] is not known), timeout=wait_s
+            )
+            frame = self._frames[0] if self._frames else None
+            return None if frame is known else frame
+
     def is_ended(self) -> bool:
         """Tell whether the source has ended and its last frame was taken."""
         with self._changed:
@@ -146,16 +157,19 @@ class Capture:
         if not self._is_due(live=live):
             self._hooks.on_skip(frame)
             return
-        if not live:
+        if self._options.mode == "every":
             self._wait_for_room()
         with self._changed:
             if live and self._frames:
                 self._hooks.on_skip(self._frames.popleft())
                 self._counters.add(names.DROPPED)
-            self._changed.wait_for(lambda: len(self._frames) < READ_AHEAD or self._stop.is_set())
+            self._changed.wait_for(self._has_place)
             self._frames.append(frame)
             self._last_frame_at = time.monotonic()
             self._changed.notify_all()
+
+    def _has_place(self) -> bool:
+        return len(self._frames) < self._options.read_ahead or self._stop.is_set()
 
     def _wait_for_room(self) -> None:
         """Leave a frame where it lies while the disk catches up, but only for so long: the line never waits.
@@ -172,7 +186,7 @@ class Capture:
 
     def _is_due(self, *, live: bool) -> bool:
         """Hold to the frame rate: a file waits for its time, a camera's early frame is let go."""
-        if self._options.fps_limit <= 0:
+        if self._options.fps_limit <= 0 or self._options.mode == "parts":
             return True
         early_s = self._next_due - time.monotonic()
         if live and early_s > 0:

@@ -24,6 +24,7 @@ from edge_agent.errors import FrameUnreadable, SourceError
 from edge_agent.events import Events
 from edge_agent.files import move_aside
 from edge_agent.sources.base import Frame, Image, part_of_name
+from edge_agent.sources.faults import is_whole_jpeg
 
 JPEG_EXTENSIONS = (".jpg", ".jpeg")
 MAX_FILE_BYTES = 32 * 1024 * 1024
@@ -38,7 +39,8 @@ class FolderOptions:
     """Say what to read and where to put what cannot be read."""
 
     folder: Path
-    quarantine: Path
+    quarantine: Path | None
+    """None: what cannot be decoded, and so cannot be masked, is deleted."""
     extensions: tuple[str, ...]
     follow: bool = True
 
@@ -148,7 +150,10 @@ class FolderReader:
         self._counters.add(names.UNREADABLE)
         self._events.note("source.unreadable", file=path.name, expected=error.expected, got=error.got)
         try:
-            move_aside(path, self._options.quarantine)
+            if self._options.quarantine is None:
+                path.unlink(missing_ok=True)
+            else:
+                move_aside(path, self._options.quarantine)
         except OSError as problem:
             # It stays where it is and is not tried again by this process.
             self._events.note("source.quarantine-failed", file=path.name, problem=str(problem))
@@ -189,7 +194,7 @@ def decode_image(content: bytes, *, where: str) -> Image:
         raise FrameUnreadable(expected="an image file", got="zero bytes", where=where)
     if len(content) > MAX_FILE_BYTES:
         raise FrameUnreadable(expected=f"at most {MAX_FILE_BYTES} bytes", got=str(len(content)), where=where)
-    if content.startswith(b"\xff\xd8") and b"\xff\xd9" not in content:
+    if content.startswith(b"\xff\xd8") and not is_whole_jpeg(content):
         # cv2 fills the missing part of a cut-off JPEG with grey, which would be a wrong picture of the part.
         raise FrameUnreadable(
             expected="a whole JPEG", got=f"{len(content)} bytes without an end", where=where

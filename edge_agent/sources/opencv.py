@@ -1,50 +1,59 @@
-"""Read a camera, stream or GStreamer pipeline through OpenCV, and open it again when it is lost."""
+"""Read a V4L2 camera or a network stream through OpenCV; used in the child process only."""
 
 from __future__ import annotations
 
+import math
+import os
+
 import cv2
 
-from edge_agent.errors import SourceError
-from edge_agent.sources.base import Frame, clean_part_id
-from fleet_contracts.base import utc_now
+from edge_agent.errors import ConfigError, SourceError
+from edge_agent.sources.base import Image
+from edge_agent.sources.grab import SourceJob, mismatch
 
-OPEN_TIMEOUT_MS = 5000
-READ_TIMEOUT_MS = 3000
+FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+"""The only way to tell FFmpeg through OpenCV how to carry RTSP."""
+CLOSE_ENOUGH = 0.02
 
 
-class OpenCvReader:
-    """Give frames of a live source, every frame a part of its own.
+class OpenCvGrabber:
+    """Be the driver of `v4l2:` and of any URL FFmpeg reads."""
 
-    `source` is a device number, a URL, or a GStreamer pipeline (recognised by its `!`).
-    """
-
-    def __init__(self, source: str, camera: str, *, follow: bool) -> None:
-        self._source = source
-        self._camera = clean_part_id(camera)[:64]
-        self._follow = follow
+    def __init__(self, job: SourceJob) -> None:
+        self._job = job
         self._capture: cv2.VideoCapture | None = None
-        self._ended = False
 
-    def read(self, wait_s: float) -> Frame | None:
-        """Return the next frame.
+    def open(self) -> tuple[str, ...]:
+        """Open the device or stream.
 
         Raises:
-            SourceError: the source could not be opened or was lost; the next call opens it again.
+            SourceError: nothing there that OpenCV opens.
+            ConfigError: the pixel format is not one of V4L2.
         """
-        if self._capture is None:
-            self._capture = self._open()
-        good, image = self._capture.read()
-        if not good or image is None:
-            self.close()
-            self._ended = not self._follow
-            raise SourceError(expected="a frame", got="end of stream", where=self._hidden())
-        now = utc_now()
-        part_id = f"{self._camera}-{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}"
-        return Frame(image=image, captured_at=now, part_id=part_id)
+        settings = v4l2_settings(self._job) if self._job.kind == "v4l2" else ()
+        capture = self._v4l2() if self._job.kind == "v4l2" else self._stream()
+        if not capture.isOpened():
+            raise SourceError(
+                expected="a camera or stream OpenCV opens",
+                got="nothing",
+                where=self._job.target,
+                now="Check the address, the cable and the password; the agent tries again by itself.",
+            )
+        self._capture = capture
+        return apply_settings(capture, settings)
 
-    def is_ended(self) -> bool:
-        """Tell whether the stream was lost and is not to be opened again."""
-        return self._ended
+    def grab(self) -> bool:
+        """Wait for the next frame."""
+        return self._capture is not None and self._capture.grab()
+
+    def retrieve(self, into: Image | None) -> Image | None:
+        """Decode the grabbed frame."""
+        assert self._capture is not None
+        good, image = self._capture.retrieve() if into is None else self._capture.retrieve(into)
+        return image if good else None
+
+    def skip(self) -> None:
+        """Do nothing: what is not retrieved is not converted."""
 
     def close(self) -> None:
         """Let go of the device."""
@@ -52,31 +61,71 @@ class OpenCvReader:
             self._capture.release()
             self._capture = None
 
-    def _open(self) -> cv2.VideoCapture:
-        if self._source.isdigit():
-            capture = cv2.VideoCapture(int(self._source))
-        elif "!" in self._source:
-            capture = cv2.VideoCapture(self._source, cv2.CAP_GSTREAMER)
-        else:
-            # OpenCV honours its timeouts only when the backend is named at opening.
-            limits = [
-                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-                OPEN_TIMEOUT_MS,
-                cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-                READ_TIMEOUT_MS,
-            ]
-            capture = cv2.VideoCapture(self._source, cv2.CAP_FFMPEG, limits)
-        if not capture.isOpened():
-            self._ended = not self._follow
-            raise SourceError(
-                expected="a camera or stream OpenCV opens",
-                got="nothing",
-                where=self._hidden(),
-                now="Check the address; the agent tries again by itself.",
-            )
-        return capture
+    def _v4l2(self) -> cv2.VideoCapture:
+        target = self._job.target
+        return cv2.VideoCapture(int(target) if target.isdigit() else target, cv2.CAP_V4L2)
 
-    def _hidden(self) -> str:
-        """Return the source without the user name and password a URL may carry."""
-        scheme, separator, rest = self._source.partition("://")
-        return f"{scheme}://{rest.rpartition('@')[2]}" if separator else self._source
+    def _stream(self) -> cv2.VideoCapture:
+        os.environ[FFMPEG_OPTIONS] = f"rtsp_transport;{self._job.rtsp_transport}"
+        return cv2.VideoCapture(self._job.target, cv2.CAP_FFMPEG, stream_parameters(self._job))
+
+
+def stream_parameters(job: SourceJob) -> list[int]:
+    """Return what must be said at opening: OpenCV honours its timeouts only then, with the backend named."""
+    return [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        math.ceil(job.open_s * 1000),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        math.ceil(job.stall_s * 1000),
+        cv2.CAP_PROP_N_THREADS,
+        job.decode_threads,
+    ]
+
+
+def v4l2_settings(job: SourceJob) -> tuple[tuple[str, int, float], ...]:
+    """Return name, property and value of what is asked of a V4L2 camera, in the order drivers want it.
+
+    The pixel format decides which sizes there are, and the size which rates.
+
+    Raises:
+        ConfigError: a pixel format that is not four letters.
+    """
+    code = job.pixel_format
+    if code and len(code) != 4:
+        raise ConfigError(
+            expected="four letters such as MJPG",
+            got=repr(code),
+            where="camera.pixel_format",
+            now="Correct it.",
+        )
+    asked = (
+        ("pixel_format", cv2.CAP_PROP_FOURCC, float(cv2.VideoWriter.fourcc(*code)) if code else 0.0),
+        ("width", cv2.CAP_PROP_FRAME_WIDTH, float(job.width)),
+        ("height", cv2.CAP_PROP_FRAME_HEIGHT, float(job.height)),
+        ("fps", cv2.CAP_PROP_FPS, job.fps),
+        # The driver's own queue holds four old frames otherwise; not every driver can.
+        ("buffers", cv2.CAP_PROP_BUFFERSIZE, 2.0),
+    )
+    return tuple(item for item in asked if item[2])
+
+
+def apply_settings(
+    capture: cv2.VideoCapture, settings: tuple[tuple[str, int, float], ...]
+) -> tuple[str, ...]:
+    """Ask for every value, then read all back; return what came out otherwise."""
+    for _, number, value in settings:
+        capture.set(number, value)
+    found = [(name, value, float(capture.get(number))) for name, number, value in settings]
+    return tuple(
+        mismatch(name, _words(name, value), _words(name, got))
+        for name, value, got in found
+        if name != "buffers" and abs(got - value) > CLOSE_ENOUGH * abs(value)
+    )
+
+
+def _words(name: str, value: float) -> str:
+    """Write a value as a person would: a fourcc by its letters."""
+    if name != "pixel_format":
+        return f"{value:g}"
+    code = int(value) & 0xFFFFFFFF
+    return code.to_bytes(4, "little").decode("ascii", "replace")

@@ -88,6 +88,24 @@ def test_a_file_waits_for_a_slow_disk_but_not_for_a_dead_one(monkeypatch: pytest
     assert time.monotonic() - began < 1.0
 
 
+def test_in_mode_parts_no_frame_is_replaced_and_no_disk_waited_for() -> None:
+    """Each frame is a part a trigger told of; they queue, and the camera does not care for the outbox."""
+    counters = Counters()
+    reader = MemoryReader([frame_of(n) for n in range(30)], ends=True)
+    options = CaptureOptions(mode="parts", read_ahead=8, fps_limit=1.0)
+    capture = Capture(reader, options, counters, Events(), CaptureHooks(has_room=lambda: False))
+    began = time.monotonic()
+    capture.start()
+    wait_until(lambda: len(capture._frames) == 8, 5, "frames to queue")
+    found = []
+    while not capture.is_ended():
+        frame = capture.read(0.5)
+        found.extend([] if frame is None else [frame.part_id])
+    assert found == [f"part-{n}" for n in range(30)]
+    assert counters.value(DROPPED) == 0
+    assert time.monotonic() - began < 2.0
+
+
 def test_a_source_that_is_away_is_tried_again() -> None:
     """Errors of the source and of its driver are told, and end with the next frame."""
     events = Events()

@@ -1,4 +1,4 @@
-"""Test video files and streams through OpenCV."""
+"""Test video files through OpenCV."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge_agent.config import CameraConfig
-from edge_agent.counters import Counters
 from edge_agent.errors import SourceError
-from edge_agent.events import Events
-from edge_agent.sources.choose import choose_reader
-from edge_agent.sources.opencv import OpenCvReader
 from edge_agent.sources.video import VideoReader
 from tests.edge_agent.builders import picture
 
@@ -54,38 +49,22 @@ def test_a_missing_video_is_named(tmp_path: Path) -> None:
         VideoReader(tmp_path / "none.avi", ()).read(0.1)
 
 
-def test_a_stream_gives_frames_and_is_opened_again_when_it_ends(video: Path) -> None:
-    """A lost stream is an error the capture waits on; the next read opens it again."""
-    reader = OpenCvReader(str(video), "cam0", follow=True)
-    for _ in range(6):
-        assert reader.read(0.1) is not None
-    with pytest.raises(SourceError, match="end of stream"):
-        reader.read(0.1)
+def test_a_video_waits_for_buffers_and_skips_nothing(video: Path) -> None:
+    """While every buffer is in use the file waits; what is held does not change."""
+    reader = VideoReader(video, (), buffers=2)
+    held = [frame for frame in (reader.read(0.1), reader.read(0.1)) if frame is not None]
+    assert reader.read(0.02) is None
     assert not reader.is_ended()
-    assert reader.read(0.1) is not None
+    means = [float(frame.image.mean()) for frame in held]
+    rest: list[str] = []
+    del held[0]
+    while not reader.is_ended():
+        frame = reader.read(0.1)
+        if frame is not None:
+            # Only the name is kept, so that the buffer comes free.
+            assert frame.last_in_part
+            rest.append(frame.part_id)
+        del frame
+    assert rest == [f"line-1-{number:06d}" for number in range(2, 6)]
+    assert [float(frame.image.mean()) for frame in held] == means[1:]
     reader.close()
-
-
-def test_a_stream_that_is_not_followed_ends(tmp_path: Path) -> None:
-    """Without follow there is no second try, and no password in the error."""
-    reader = OpenCvReader("file://user:secret@nowhere/none.avi", "cam0", follow=False)
-    with pytest.raises(SourceError) as caught:
-        reader.read(0.1)
-    assert "secret" not in str(caught.value)
-    assert reader.is_ended()
-
-
-@pytest.mark.parametrize(
-    ("source", "kind"),
-    [
-        ("folder:/x", "FolderReader"),
-        ("video:/x.avi", "VideoReader"),
-        ("0", "OpenCvReader"),
-        ("rtsp://camera/1", "OpenCvReader"),
-        ("videotestsrc ! appsink", "OpenCvReader"),
-    ],
-)
-def test_the_source_names_its_reader(tmp_path: Path, source: str, kind: str) -> None:
-    """The word before the colon chooses; everything else is OpenCV's."""
-    reader = choose_reader(CameraConfig(source=source), tmp_path, (), Counters(), Events())
-    assert type(reader).__name__ == kind
