@@ -1,21 +1,21 @@
 """Read what the cloud sends to the box, and give each message to the part it is for.
 
 A message is a hint from an untrusted place: malformed, foreign or expired ones are counted and dropped,
-and an order can only choose among signed releases.
+and an order can only choose among signed releases. A command that is refused here is answered too, by
+`edge_agent.capture_desk`, when it came on our own topic.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent.config import AgentConfig
 from edge_agent.events import Events
-from edge_agent.mining.verdict import Miner
 from fleet_contracts import topics
-from fleet_contracts.base import WireDocument, decode, utc_now
+from fleet_contracts.base import WireDocument, decode
 from fleet_contracts.errors import ContractError, ForeignDocument
 from fleet_contracts.messages import CaptureCommand, Grant, Receipt
 from fleet_contracts.releases import RolloutOrder
@@ -38,6 +38,8 @@ class Recipients:
     receipt: Callable[[Receipt], None]
     order: Callable[[RolloutOrder], None]
     capture: Callable[[CaptureCommand], None]
+    refused: Callable[[str, str], None] = lambda _command_id, _problem: None
+    """Gets the id, as far as there is one, and what is wrong with a command on our topic."""
 
 
 class Inbox:
@@ -47,6 +49,7 @@ class Inbox:
         self._config = config
         self._recipients = recipients
         self._events = events
+        self._command_topic = topics.down(config.task_id, config.device_id, "capture")
 
     def on_message(self, topic: str, payload: bytes) -> None:
         """Take one message in; never raises for what it says."""
@@ -54,6 +57,8 @@ class Inbox:
             document = self._read(topic, payload)
         except ContractError as error:
             self._events.note("inbox.refused", topic=topic, problem=str(error))
+            if topic == self._command_topic:
+                self._recipients.refused(_command_id_in(payload), str(error))
             return
         if isinstance(document, Grant):
             self._recipients.grant(document)
@@ -81,18 +86,11 @@ class Inbox:
             )
 
 
-class CaptureDesk:
-    """Carry out capture commands, each once, as long as they have not expired."""
-
-    def __init__(self, miner: Miner, events: Events) -> None:
-        self._miner = miner
-        self._events = events
-        self._done: deque[str] = deque(maxlen=256)
-
-    def take(self, command: CaptureCommand) -> None:
-        """Let the next frames be kept; a command heard twice is carried out once."""
-        if command.command_id in self._done or command.expires_at <= utc_now():
-            return
-        self._done.append(command.command_id)
-        self._events.note("capture.asked", command=command.command_id, frames=command.frames)
-        self._miner.capture(command.frames, f"asked by {command.asked_by}")
+def _command_id_in(payload: bytes) -> str:
+    """Return the id of a command that cannot be used, so that whoever sent it hears which; "" without one."""
+    try:
+        found = json.loads(payload[:65536])
+    except (ValueError, RecursionError):
+        return ""
+    name = found.get("command_id") if isinstance(found, dict) else None
+    return name[:128].encode("utf-8", "replace").decode() if isinstance(name, str) else ""

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from edge_agent.mining.rules import MiningRule, NothingSeen, RandomFloor, SeenFrame, UncertainScore
-from edge_agent.mining.verdict import Miner
+from edge_agent.mining.rules import NothingSeen, RandomFloor, UncertainScore
+from edge_agent.mining.seen import MiningRule, Past, SeenFrame
+from edge_agent.mining.verdict import Miner, MinerParts, miner_of
 
-__all__ = ["Miner", "MiningRule", "NothingSeen", "RandomFloor", "SeenFrame", "UncertainScore"]
+__all__ = [
+    "Miner",
+    "MinerParts",
+    "MiningRule",
+    "NothingSeen",
+    "Past",
+    "RandomFloor",
+    "SeenFrame",
+    "UncertainScore",
+    "miner_of",
+]

@@ -1,5 +1,6 @@
-"""Say why a frame is a hard example. Pure: no clock, no file, no random generator.
+"""Say why a frame is a hard example, by that frame's scores alone; and the random floor.
 
+>>> from detection.detections import Detections
 >>> RandomFloor(1.0).check(SeenFrame(Detections.empty(), "cam0", "part-1", 0)).rule
 'random'
 """
@@ -8,32 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
 
-from detection.detections import Detections
+from edge_agent.mining.seen import MiningRule, Past, SeenFrame
 from fleet_contracts.samples import Reason
 
-CAPTURE = "capture"
+__all__ = ["MiningRule", "NothingSeen", "Past", "RandomFloor", "SeenFrame", "UncertainScore"]
+
 UNCERTAIN = "uncertain"
 NOTHING_SEEN = "nothing-seen"
 RANDOM = "random"
-
-
-@dataclass(frozen=True, slots=True)
-class SeenFrame:
-    """Hold what a rule may look at."""
-
-    detections: Detections
-    camera: str
-    part_id: str
-    frame_in_part: int
-
-
-class MiningRule(Protocol):
-    """Be one reason to keep a frame."""
-
-    def check(self, seen: SeenFrame) -> Reason | None:
-        """Return the reason with its score (0 to 1, higher is more valuable), or None."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from edge_agent.events import Events
-from edge_agent.inbox import CaptureDesk, Inbox, Recipients
-from edge_agent.mining import Miner, SeenFrame
+from edge_agent.inbox import Inbox, Recipients
 from fleet_contracts import topics
 from fleet_contracts.base import encode, utc_now
-from fleet_contracts.messages import CaptureCommand, Grant, Receipt, ReceiptItem
+from fleet_contracts.messages import CaptureCommand, CommandAnswer, Grant, Receipt, ReceiptItem
 from fleet_contracts.releases import RolloutOrder
-from tests.edge_agent.builders import DEVICE, TASK, boxes, config_of
+from tests.edge_agent.builders import DEVICE, TASK, config_of
 
 
 class Desk:
@@ -24,7 +23,9 @@ class Desk:
         self.got: list[object] = []
         take = self.got.append
         self.events = Events()
-        self.inbox = Inbox(config_of(folder), Recipients(take, take, take, take), self.events)
+        self.refused: list[tuple[str, str]] = []
+        recipients = Recipients(take, take, take, take, lambda name, why: self.refused.append((name, why)))
+        self.inbox = Inbox(config_of(folder), recipients, self.events)
 
 
 @pytest.fixture
@@ -91,16 +92,35 @@ def test_what_is_broken_or_foreign_is_counted_and_dropped(desk: Desk, topic: str
     assert desk.events.count("inbox.refused") == 1
 
 
-def test_a_capture_is_carried_out_once_and_in_time() -> None:
-    """A command heard twice keeps no frame twice; an expired one keeps none."""
-    miner = Miner([])
-    desk = CaptureDesk(miner, Events())
-    seen = SeenFrame(boxes((0.9, 0)), "cam0", "part-1", 0)
-    desk.take(capture(command="late", seconds=-1))
-    assert miner.reasons_to_keep(seen) == ()
-    for _ in range(2):
-        desk.take(capture(command="c-2", frames=1))
-    reasons = miner.reasons_to_keep(seen)
-    assert [(reason.rule, reason.detail) for reason in reasons] == [("capture", "asked by plc")]
-    desk.take(capture(command="c-2", frames=1))
-    assert miner.reasons_to_keep(seen) == ()
+@pytest.mark.parametrize(
+    ("payload", "command_id"),
+    [
+        (b"not json", ""),
+        (b"[1]", ""),
+        (b'{"command_id": 7}', ""),
+        (b'{"command_id": "c-9", "frames": 0}', "c-9"),
+        (b'{"command_id": "\\ud800", "frames": 0}', "?"),
+        (encode(capture("box-2", command="c-8")), "c-8"),
+        (encode(capture(command="x" * 128)).replace(b'"frames":2', b'"frames":20000'), "x" * 128),
+        (b"\xff" * 100_000, ""),
+        (b"[" * 100_000, ""),
+    ],
+)
+def test_a_command_on_our_topic_that_cannot_be_used_is_handed_to_be_answered(
+    desk: Desk, payload: bytes, command_id: str
+) -> None:
+    """Whoever sent it hears which command it was, as far as it says, and what is wrong with it."""
+    desk.inbox.on_message(topics.down(TASK, DEVICE, "capture"), payload)
+    assert desk.got == []
+    ((told_id, problem),) = desk.refused
+    assert told_id == command_id
+    assert problem
+    encode(CommandAnswer(task_id=TASK, device_id=DEVICE, command_id=told_id, outcome="refused",
+                         detail=problem[:1000], answered_at=utc_now()))  # fmt: skip
+
+
+def test_what_is_not_on_our_topic_is_not_answered(desk: Desk) -> None:
+    """A box answers for itself alone."""
+    for topic in (topics.down(TASK, "box-2", "capture"), topics.down(TASK, DEVICE, "order"), "x"):
+        desk.inbox.on_message(topic, b"not json")
+    assert desk.refused == []
