@@ -9,6 +9,7 @@
     ├── DatabaseAway             the database does not answer or is locked for too long
     ├── UnknownTask              no such task in this installation
     ├── LabelsRefused            a label file, or too large a share of them, cannot be believed
+    ├── CaptureRefused           a capture asks for a device or class that the task does not have
     └── CannotStart              a run, snapshot or champion lacks what it must start from
 
 Every message says what was expected, what was got and where; `diagnostics()` says what to do now.
@@ -55,6 +56,10 @@ class UnknownTask(FlowsError):
 
 class LabelsRefused(FlowsError):
     """Tell that labels cannot be believed, with file and line of each."""
+
+
+class CaptureRefused(FlowsError):
+    """Tell that a capture asks for a device or class that the task does not have."""
 
 
 class CannotStart(FlowsError):

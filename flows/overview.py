@@ -9,11 +9,14 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from fleet_contracts import utc_now
+from flows.captures import OPEN_OUTCOMES
 from flows.champion import champion_in
 from flows.classes import newest
 from flows.context import Context
 from flows.database.schema import (
     CandidateRow,
+    CaptureRow,
     DeviceRow,
     LabelRow,
     QuarantineRow,
@@ -41,6 +44,7 @@ class TaskView:
     run: str
     candidate: str
     rollout: str
+    captures: str
     devices: tuple[DeviceLine, ...]
 
     def lines(self) -> Iterator[tuple[str, str]]:
@@ -76,6 +80,7 @@ def task_view(ctx: Context, task_id: str) -> TaskView:
             rollout=_words("release", rollout.release_version, rollout.state, rollout.reason)
             if rollout
             else "none",
+            captures=look.captures(),
             devices=look.devices(),
         )
 
@@ -100,6 +105,19 @@ class _Look:
     def last(self, row: Any, order: Any) -> Any:
         query = select(row).where(row.task_id == self._task_id).order_by(order.desc()).limit(1)
         return self._session.scalars(query).first()
+
+    def captures(self) -> str:
+        """Say what boxes were asked for and still bring."""
+        query = select(CaptureRow).where(
+            CaptureRow.task_id == self._task_id,
+            CaptureRow.outcome.in_(OPEN_OUTCOMES),
+            CaptureRow.expires_at > utc_now(),
+        )
+        rows = self._session.scalars(query).all()
+        if not rows:
+            return "none open"
+        asked, kept = sum(row.command["frames"] for row in rows), sum(row.frames_kept for row in rows)
+        return f"{len(rows)} open, {kept} of {asked} frames"
 
     def devices(self) -> tuple[DeviceLine, ...]:
         query = select(DeviceRow).where(DeviceRow.task_id == self._task_id).order_by(DeviceRow.device_id)

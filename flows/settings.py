@@ -12,9 +12,12 @@ from typing import Annotated, Literal
 
 import tomli_w
 import tomllib
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
+from detection.metrics.thresholds import ThresholdOptions
 from fleet_contracts.ids import ChannelName, DeviceId, TaskId
+from fleet_contracts.samples import ClassName, Region, require_different_names
 from flows.errors import SettingsError, UnknownTask
 from flows.files import write_file
 from trainer.gate.settings import GateSettings
@@ -99,6 +102,36 @@ class RecipeSettings(Section):
     cache: Literal["none", "ram", "disk"] = "ram"
 
 
+class RegionSettings(Region):
+    """Mark a part of the frame where findings count or do not; see `Region`. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class DecisionSettings(Section):
+    """Say by what, beside thresholds, parts are judged: in the gate, and with the release on every box."""
+
+    min_frames: Positive = 1
+    """Frames of a part that must show a defect before it counts; a part with fewer must show it in all."""
+    min_area_px: dict[ClassName, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
+    """Least area of a box by class, in pixels of the camera's frame; smaller ones do not count."""
+    regions: tuple[RegionSettings, ...] = ()
+    """Where in the frame findings count: polygons in shares of it, for one camera or for all."""
+
+    @model_validator(mode="after")
+    def _regions_fit_the_rules(self) -> Self:
+        require_different_names(self.regions)
+        return self
+
+    def options(self) -> ThresholdOptions:
+        """Return how the gate chooses decision rules."""
+        return ThresholdOptions(
+            min_frames=self.min_frames, min_area_px=self.min_area_px, regions=self.regions
+        )
+
+
 class TaskSettings(Section):
     """Hold everything about one task: one model on one kind of part."""
 
@@ -115,6 +148,7 @@ class TaskSettings(Section):
     """Share of refused label files above which no snapshot is cut."""
     recipe: RecipeSettings = RecipeSettings()
     gate: GateSettings = GateSettings()
+    decision: DecisionSettings = DecisionSettings()
 
 
 class Settings(Section):

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from flows.cli import data, models, services, watch
+from flows.cli import capture, data, models, services, watch
 
 GROUP = "whetstone.commands"
 
@@ -43,6 +43,7 @@ app = typer.Typer(
 )
 services.add_to(app)
 data.add_to(app)
+capture.add_to(app)
 models.add_to(app)
 watch.add_to(app)
 

@@ -184,6 +184,27 @@ class QuarantineRow(Base):
     quarantined_at: Mapped[datetime]
 
 
+class CaptureRow(Base):
+    """Hold a capture command and what its box answered; it is sent until an answer ends it.
+
+    `outcome` is `waiting` or that of the newest `CommandAnswer`.
+    """
+
+    __tablename__ = "captures"
+    __table_args__ = (Index("captures_by_task", "task_id", "asked_at"),)
+    command_id: Mapped[str] = mapped_column(NAME, primary_key=True)
+    task_id: Mapped[str] = mapped_column(TASK)
+    device_id: Mapped[str] = mapped_column(TASK)
+    command: Mapped[dict[str, Any]]
+    """The `CaptureCommand` as it is sent."""
+    outcome: Mapped[str] = mapped_column(String(16), index=True)
+    detail: Mapped[str] = mapped_column(Text, default="")
+    frames_kept: Mapped[int] = mapped_column(default=0)
+    asked_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    answered_at: Mapped[datetime | None]
+
+
 class GrantRow(Base):
     """Remember a grant, so that the same request asked twice gets the same grant."""
 

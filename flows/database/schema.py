@@ -8,6 +8,7 @@ from __future__ import annotations
 from flows.database.base import Base, UtcDateTime
 from flows.database.own_rows import (
     CandidateRow,
+    CaptureRow,
     ChampionRow,
     DeviceRow,
     GrantRow,
@@ -37,6 +38,7 @@ from flows.database.view_rows import (
 __all__ = [
     "Base",
     "CandidateRow",
+    "CaptureRow",
     "ChampionRow",
     "ClassListRow",
     "DeviceRow",

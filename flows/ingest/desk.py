@@ -15,6 +15,7 @@ from fleet_contracts.keys import Incoming
 from fleet_contracts.messages import (
     MAX_ITEMS,
     Announcement,
+    CommandAnswer,
     GrantRequest,
     OrderRequest,
     Receipt,
@@ -26,6 +27,7 @@ from flows.context import Context
 from flows.database.schema import GrantRow
 from flows.events import EventSink, PrefectEvents
 from flows.ingest import orders
+from flows.ingest.captures import take_answer
 from flows.ingest.commit import commit_upload
 from flows.ingest.devices import take_report
 from flows.ingest.grants import answer_request
@@ -33,7 +35,7 @@ from flows.ingest.link import CloudLink
 from flows.ingest.sweep import sweep_incoming
 
 log = logging.getLogger("whetstone.flows")
-D = TypeVar("D", Announcement, GrantRequest, OrderRequest, DeviceReport)
+D = TypeVar("D", Announcement, CommandAnswer, GrantRequest, OrderRequest, DeviceReport)
 
 
 class Desk:
@@ -69,6 +71,9 @@ class Desk:
             take_report(self.ctx, _read(DeviceReport, topic, payload))
         elif topic.kind == "order-request":
             orders.answer(self.ctx, self._link, _read(OrderRequest, topic, payload))
+        elif topic.kind == "command-answer":
+            answer = _read(CommandAnswer, topic, payload)
+            self.counts[f"capture.{take_answer(self.ctx, answer)}"] += 1
 
     def sweep(self) -> None:
         """Take in what lies in `incoming/` of every task, and tell the boxes."""

@@ -6,6 +6,7 @@ import logging
 
 from fleet_contracts.releases import Rollout
 from flows.ingest import orders
+from flows.ingest.captures import CaptureDuty
 from flows.ingest.desk import Desk
 from flows.ingest.link import CloudLink
 from flows.ingest.service import Duty
@@ -19,17 +20,20 @@ log = logging.getLogger("whetstone.flows")
 
 ROLLOUT_SECONDS = 2.0
 ORDER_SECONDS = 30.0
+CAPTURE_SECONDS = 2.0
 RESIGN_SECONDS = 3600.0
 
 
 def standard_duties(settings: Settings, link: CloudLink) -> tuple[Duty, ...]:
     """Return the duties of an installation."""
+    captures = CaptureDuty(link)
     return (
         Duty("sweep", settings.sweep_seconds, Desk.sweep),
         Duty("labels", settings.labels.poll_seconds, look_for_labels),
         Duty("trigger", settings.labels.poll_seconds, check_triggers),
         Duty("rollouts", ROLLOUT_SECONDS, RolloutDuty()),
         Duty("orders", ORDER_SECONDS, lambda desk: orders.republish(desk.ctx, link)),
+        Duty("captures", CAPTURE_SECONDS, lambda desk: captures(desk.ctx)),
         Duty("resign", RESIGN_SECONDS, resign_releases),
     )
 

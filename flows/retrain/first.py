@@ -27,6 +27,7 @@ from flows.files import write_file
 from flows.releases.build import ReleasePlan, build_release
 from flows.retrain.judging import gate_settings, image_reader
 from flows.retrain.promotion import failed_rules, repository
+from flows.settings import DecisionSettings
 from flows.snapshots.cut import Snapshot, cut_snapshot
 from trainer.backend import export_weights
 from trainer.gate.judge import JudgeInputs, judge
@@ -149,6 +150,7 @@ def _judge(case: _Case) -> GateReport | None:
             members=known,
             image_of=case.images,
             settings=gate_settings(case.ctx, task_id),
+            decision=case.ctx.settings.task(task_id).decision.options(),
         )
     )
     case.ctx.store.put(keys.origin(task_id, case.origin.weights_sha256, "gate.json"), encode(gate))
@@ -201,7 +203,9 @@ def _publish(case: _Case, gate: GateReport | None, overrule: str) -> Release:
         version=repo.next_version(origin.task_id, channel),
         channel=channel,
         class_list=case.class_list,
-        decision_rules=gate.decision_rules if gate else _default_rules(case.class_list),
+        decision_rules=gate.decision_rules
+        if gate
+        else _default_rules(case.class_list, ctx.settings.task(origin.task_id).decision),
         lineage=Lineage(
             kind="origin",
             snapshot_id=case.snapshot.snapshot_id if case.snapshot else None,
@@ -233,6 +237,14 @@ def _promote(case: _Case, release: Release) -> None:
     set_champion(case.ctx, origin.task_id, promotion)
 
 
-def _default_rules(class_list: ClassList) -> DecisionRules:
-    rules = (ClassRule(name=name, reject_at=REJECT_AT, unsure_at=UNSURE_AT) for name in class_list.names)
-    return DecisionRules(classes=tuple(rules))
+def _default_rules(class_list: ClassList, decision: DecisionSettings) -> DecisionRules:
+    rules = (
+        ClassRule(
+            name=name,
+            reject_at=REJECT_AT,
+            unsure_at=UNSURE_AT,
+            min_area_px=decision.min_area_px.get(name, 0.0),
+        )
+        for name in class_list.names
+    )
+    return DecisionRules(classes=tuple(rules), min_frames=decision.min_frames, regions=decision.regions)

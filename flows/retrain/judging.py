@@ -76,6 +76,7 @@ def _judge(ctx: Context, collected: Collected, snapshot: Snapshot) -> GateReport
         image_of=image_reader(ctx, candidate.task_id, folder / "images"),
         champion=None if before is None else _opponent(ctx, before, folder),
         settings=gate_settings(ctx, candidate.task_id),
+        decision=ctx.settings.task(candidate.task_id).decision.options(),
         pictures=folder / "pictures",
     )
     report = judge(inputs)

@@ -73,6 +73,7 @@ def cut_snapshot(ctx: Context, task_id: str) -> Snapshot:
     settings = ctx.settings.task(task_id)
     # (1)
     material = _read(ctx, task_id)
+    _require_decides(settings, material.class_list, task_id)
     # (2)
     mined = sum(not item.label.imported for item in material.labelled)
     require_sound(
@@ -228,7 +229,25 @@ def _member(item: LabelledSample, group_id: str, split: Split, material: _Materi
         size_bytes=sample.size_bytes,
         origin=sample.origin,
         slices=sample.slices,
+        camera=_camera(material.frames.get(sample.sample_id, [])),
     )
+
+
+def _camera(frames: list[SeenFrame]) -> str:
+    """Return the camera that saw a sample first, "" when none is known: imported images name none."""
+    return next((frame.camera for frame in frames if frame.device_id != IMPORT_DEVICE), "")
+
+
+def _require_decides(settings: TaskSettings, class_list: ClassList, task_id: str) -> None:
+    """Refuse decision settings that the gate could not use, before anything is rented."""
+    unknown = sorted(set(settings.decision.min_area_px) - set(class_list.names))
+    if unknown:
+        raise CannotStart(
+            expected=f"decision.min_area_px for classes of {list(class_list.names)}",
+            got=f"one for {unknown}",
+            where=f"task {task_id}",
+            now="Correct the name in whetstone.toml, or add the class with 'whetstone classes add'.",
+        )
 
 
 def _require_both(members: list[SnapshotMember], task_id: str) -> None:

@@ -270,3 +270,50 @@ def test_the_newest_promotion_is_the_champion(ctx: Context) -> None:
     with ctx.database.reader() as session:
         assert session.scalar(select(func.count()).select_from(ChampionRow)) == 3
     assert champion(ctx, "boards") is None
+
+
+DECISION = """
+[tasks.boards.decision]
+min_frames = 2
+min_area_px = { scratch = 40.0 }
+
+[[tasks.boards.decision.regions]]
+name = "clamp"
+kind = "exclude"
+camera = "cam-1"
+polygon = [[0.1, 0.1], [0.3, 0.1], [0.3, 0.4]]
+"""
+
+
+def test_decision_settings_are_read_written_and_handed_to_the_gate(tmp_path: Path) -> None:
+    """What a person writes about decisions survives a round trip and reaches the choice of rules."""
+    (tmp_path / "whetstone.toml").write_text(DECISION)
+    settings = load_settings(tmp_path)
+    write_settings(tmp_path, settings)
+    assert load_settings(tmp_path) == settings
+    options = settings.task("boards").decision.options()
+    assert (options.min_frames, options.min_area_px) == (2, {"scratch": 40.0})
+    assert [(region.name, region.kind, region.camera) for region in options.regions] == [
+        ("clamp", "exclude", "cam-1")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ('kind = "exclude"\nshape = 1', "shape"),
+        ('kind = "outside"', "'include' or 'exclude'"),
+        ("polygon = [[0.1, 0.1], [0.3, 0.1], [0.2, 0.1]]", "no area"),
+    ],
+)
+def test_a_wrong_region_is_refused_with_its_place(tmp_path: Path, wrong: str, problem: str) -> None:
+    """The error names file, key and what is wrong, before anything is trained."""
+    lines = [
+        line
+        for line in DECISION.splitlines()
+        if line.split(" ")[0] not in wrong.replace("\n", " ").split(" ")
+    ]
+    (tmp_path / "whetstone.toml").write_text("\n".join([*lines, wrong]))
+    with pytest.raises(SettingsError, match=problem) as caught:
+        load_settings(tmp_path)
+    assert "tasks.boards.decision.regions.0" in str(caught.value)

@@ -17,6 +17,7 @@ from flows.cli.app import JoinedGroup, app
 from flows.context import open_context
 from flows.database.schema import CandidateRow, RunRow, SnapshotMemberRow
 from flows.retrain.first import first_release
+from flows.settings import write_settings
 from flows.up import credentials
 from tests.flows.kit import CLASSES, box_label, picture
 from tests.flows.up.test_services import running
@@ -104,6 +105,28 @@ def test_old_data_in_and_shown(folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert run(folder, "status") == 0
     assert "class list" in capsys.readouterr().out
     assert run(folder, "labels", "refused", "--task", "plates") == 0
+
+
+def test_boxes_are_asked_for_frames_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Asking names the command; the list says how it stands; what cannot be asked for says why."""
+    assert run(folder, "capture", "list", "--task", "plates") == 0
+    assert "no box was asked" in capsys.readouterr().out
+    wish = ("--frames", "200", "--class", "scratch", "--low", "0.3", "--high", "0.6", "--hours", "8")
+    assert run(folder, "capture", "--task", "plates", "--device", "box-1", *wish) == 2
+    assert "devices of task plates: none yet" in capsys.readouterr().err
+    with open_context(folder) as ctx:
+        task = ctx.settings.task("plates").model_copy(update={"devices": ("box-1",)})
+        write_settings(folder, ctx.settings.with_task("plates", task))
+    assert run(folder, "capture", "--task", "plates", "--device", "box-1", *wish) == 0
+    assert "asked box-1 for 200 frames until" in capsys.readouterr().out
+    assert run(folder, "capture", "list", "--task", "plates") == 0
+    told = capsys.readouterr().out
+    assert "0/200" in told
+    assert "waiting" in told
+    assert run(folder, "status") == 0
+    assert "1 open, 0 of 200 frames" in capsys.readouterr().out
+    assert run(folder, "capture", "--task", "plates") != 0
+    assert run(folder, "capture", "list", "--task", "no-such-task") == 2
 
 
 def test_first_release_from_the_shipped_weights(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

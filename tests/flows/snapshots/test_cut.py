@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from flows.database.schema import LabelFileRow, SampleRow, ShardRow, SnapshotMem
 from flows.errors import CannotStart, LabelsRefused, StoreMissing
 from flows.labels.dataset import ImportItem
 from flows.labels.importing import ImportPolicy, import_dataset
+from flows.settings import DecisionSettings
 from flows.snapshots.cut import cut_snapshot
 from flows.snapshots.load import load_snapshot
 from flows.store import MemoryStore
@@ -242,3 +244,18 @@ def test_looks_are_in_the_catalog(ctx: Context) -> None:
         looks = [row.look for row in session.scalars(select(SampleRow))]
     assert [len(look) for look in looks] == [64, 64]
     assert looks[0] != looks[1]
+
+
+def test_members_name_the_camera_that_saw_them(ctx: Context) -> None:
+    """The gate needs it to judge by regions that hold for one camera."""
+    sent_and_labelled(ctx, 10)
+    assert {member.camera for member in cut_snapshot(ctx, TASK).members} == {"top"}
+
+
+def test_decision_settings_of_an_unknown_class_stop_the_cut(ctx: Context) -> None:
+    """A wrong name is found before anything is rented."""
+    sent_and_labelled(ctx, 10)
+    decision = DecisionSettings(min_area_px={"scrach": 5.0})
+    wrong = ctx.settings.task(TASK).model_copy(update={"decision": decision})
+    with pytest.raises(CannotStart, match="scrach"):
+        cut_snapshot(replace(ctx, settings=ctx.settings.with_task(TASK, wrong)), TASK)

@@ -1,0 +1,78 @@
+"""Send capture commands to boxes until an answer ends them, and take the answers in."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from sqlalchemy import select
+
+from fleet_contracts import encode, topics, utc_now
+from fleet_contracts.messages import CaptureCommand, CommandAnswer
+from flows.captures import OPEN_OUTCOMES
+from flows.context import Context
+from flows.database.schema import CaptureRow
+from flows.ingest.link import CloudLink
+
+log = logging.getLogger("whetstone.flows")
+
+AGAIN_SECONDS = 30.0
+"""How often a command without a final answer is sent again; the box answers each with how it stands."""
+
+
+class CaptureDuty:
+    """Send every open command at once, and again from time to time."""
+
+    def __init__(self, link: CloudLink, clock: Callable[[], float] = time.monotonic) -> None:
+        self._link = link
+        self._clock = clock
+        self._sent: dict[str, float] = {}
+
+    def __call__(self, ctx: Context) -> None:
+        """Do one round."""
+        now = self._clock()
+        open_commands = {command.command_id: command for command in _open_commands(ctx)}
+        self._sent = {name: at for name, at in self._sent.items() if name in open_commands}
+        if not self._link.is_connected():
+            return
+        for name, command in open_commands.items():
+            if now - self._sent.get(name, now - AGAIN_SECONDS) >= AGAIN_SECONDS:
+                self._link.publish(
+                    topics.down(command.task_id, command.device_id, "capture"), encode(command)
+                )
+                self._sent[name] = now
+
+
+def take_answer(ctx: Context, answer: CommandAnswer) -> Literal["accepted", "ended", "late", "unknown"]:
+    """Record what a box says of a command, unless one that ended it is known; say what that was."""
+    with ctx.database.session() as session:
+        row = session.get(CaptureRow, answer.command_id)
+        if row is None or (row.task_id, row.device_id) != (answer.task_id, answer.device_id):
+            log.warning(
+                "capture.unknown device=%s command=%r why=%s",
+                answer.device_id, answer.command_id, answer.detail,
+            )  # fmt: skip
+            return "unknown"
+        if row.outcome not in OPEN_OUTCOMES:
+            return "late"
+        row.outcome = answer.outcome
+        row.detail = answer.detail
+        row.frames_kept = max(row.frames_kept, answer.frames_kept)
+        row.answered_at = answer.answered_at
+    return "accepted" if answer.outcome in OPEN_OUTCOMES else "ended"
+
+
+def _open_commands(ctx: Context) -> list[CaptureCommand]:
+    with ctx.database.reader() as session:
+        rows = session.scalars(
+            select(CaptureRow)
+            .where(
+                CaptureRow.outcome.in_(OPEN_OUTCOMES),
+                CaptureRow.expires_at > utc_now(),
+                CaptureRow.task_id.in_(ctx.settings.tasks),
+            )
+            .order_by(CaptureRow.asked_at)
+        ).all()
+    return [CaptureCommand.model_validate(row.command) for row in rows]
