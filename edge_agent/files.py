@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -37,8 +38,31 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def move_aside(path: Path, folder: Path) -> Path:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it so that they survive a power cut; what is there stays.
+
+    Raises:
+        OSError: it cannot be made, or something that is no folder is in the way.
+    """
+    missing = [folder]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        # Above our own folders lies what the system may not let us read; it has its own ways to be durable.
+        with suppress(PermissionError):
+            sync_folder(made.parent)
+
+
+def move_aside(path: Path, folder: Path, *, keep: int = 0) -> Path:
     """Move a file or folder into `folder` under a name that is free there, and return its new path.
+
+    Args:
+        path: what is moved.
+        folder: made when it is missing.
+        keep: delete the oldest files in `folder` beyond so many, 0 = none.
 
     Raises:
         OSError: it cannot be moved; it lies where it lay.
@@ -49,4 +73,12 @@ def move_aside(path: Path, folder: Path) -> Path:
         number += 1
         target = folder / f"{path.stem}-{number}{path.suffix}"
     shutil.move(path, target)
+    if keep:
+        _keep_newest(folder, keep)
     return target
+
+
+def _keep_newest(folder: Path, keep: int) -> None:
+    files = sorted((one for one in folder.iterdir() if one.is_file()), key=lambda one: one.stat().st_ctime_ns)
+    for old in files[:-keep]:
+        old.unlink(missing_ok=True)

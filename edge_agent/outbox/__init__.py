@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from edge_agent.outbox.books import PartKey, WaitingRow
 from edge_agent.outbox.disk_guard import DiskGuard
-from edge_agent.outbox.outbox import Outbox, PartKey, WaitingRow
+from edge_agent.outbox.outbox import Outbox
+from edge_agent.outbox.room import Loss
 from edge_agent.outbox.writer import KeptFrame, OutboxWriter, PartDone
 
-__all__ = ["DiskGuard", "KeptFrame", "Outbox", "OutboxWriter", "PartDone", "PartKey", "WaitingRow"]
+__all__ = ["DiskGuard", "KeptFrame", "Loss", "Outbox", "OutboxWriter", "PartDone", "PartKey", "WaitingRow"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_agent.config import OutboxConfig
 from edge_agent.errors import DiskFull
+from edge_agent.outbox.usage import DataUsage
 
 MEGABYTE = 1_000_000
 
@@ -19,36 +20,82 @@ def free_bytes(folder: Path) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortage:
+    """Say how many bytes must go before an example fits, and whether other data than examples helps."""
+
+    missing: int
+    others_help: bool
+    reason: DiskFull
+
+
+@dataclass(frozen=True, slots=True)
 class DiskGuard:
-    """Hold the outbox's limits, in bytes."""
+    """Hold the limits, in bytes: on the examples, on all data of the agent, and on what is left free."""
 
     quota: int
     free_floor: int
     probe: Callable[[Path], int] = free_bytes
+    data_quota: int = 0
+    """On everything in the data folder, 0 = none."""
+    usage: DataUsage | None = None
 
     @classmethod
-    def from_config(cls, config: OutboxConfig) -> DiskGuard:
-        """Read the limits of the configuration."""
-        return cls(int(config.quota_mb * MEGABYTE), int(config.free_floor_mb * MEGABYTE))
+    def from_config(cls, config: OutboxConfig, data_dir: Path | None = None) -> DiskGuard:
+        """Read the limits of the configuration; without `data_dir` only the examples are counted."""
+        return cls(
+            int(config.quota_mb * MEGABYTE),
+            int(config.free_floor_mb * MEGABYTE),
+            data_quota=int(config.data_quota_mb * MEGABYTE),
+            usage=None if data_dir is None else DataUsage(data_dir),
+        )
 
-    def require_room(self, folder: Path, *, used: int, wanted: int) -> None:
-        """Check that `wanted` more bytes may be kept beside the `used` ones.
+    def shortage(self, folder: Path, *, used: int, wanted: int) -> Shortage | None:
+        """Tell what is missing to keep `wanted` more bytes beside the `used` ones; None when they fit."""
+        found = [
+            self._over_quota(folder, used, wanted),
+            self._over_data_quota(folder, used, wanted),
+            self._under_floor(folder, wanted),
+        ]
+        short = [one for one in found if one is not None]
+        return max(short, key=lambda one: one.missing) if short else None
 
-        Raises:
-            DiskFull: over the quota, or the disk would have less free than the floor.
-        """
-        if used + wanted > self.quota:
-            raise DiskFull(
-                expected=f"at most {self.quota} bytes waiting",
-                got=f"{used} and {wanted} more",
-                where=str(folder),
-                now="Bring the uploads back, or raise outbox.quota_mb.",
-            )
+    def clear_others(self, wanted: int) -> int:
+        """Delete old engine caches and set-aside files until `wanted` bytes are free; return them."""
+        return 0 if self.usage is None else self.usage.clear(wanted)
+
+    def _over_quota(self, folder: Path, used: int, wanted: int) -> Shortage | None:
+        if used + wanted <= self.quota:
+            return None
+        reason = DiskFull(
+            expected=f"at most {self.quota} bytes waiting",
+            got=f"{used} and {wanted} more",
+            where=str(folder),
+            now="Bring the uploads back, or raise outbox.quota_mb.",
+        )
+        return Shortage(used + wanted - self.quota, False, reason)
+
+    def _over_data_quota(self, folder: Path, used: int, wanted: int) -> Shortage | None:
+        if self.usage is None or not self.data_quota:
+            return None
+        total = self.usage.beside_examples() + used
+        if total + wanted <= self.data_quota:
+            return None
+        reason = DiskFull(
+            expected=f"at most {self.data_quota} bytes in {self.usage.data_dir}",
+            got=f"{total} and {wanted} more",
+            where=str(folder),
+            now="Look into releases/, quarantine/ and logs there, or raise outbox.data_quota_mb.",
+        )
+        return Shortage(total + wanted - self.data_quota, True, reason)
+
+    def _under_floor(self, folder: Path, wanted: int) -> Shortage | None:
         free = self.probe(folder)
-        if free - wanted < self.free_floor:
-            raise DiskFull(
-                expected=f"{self.free_floor} bytes left free",
-                got=f"{free} bytes free",
-                where=str(folder),
-                now="Free some disk space; the loop goes on without keeping.",
-            )
+        if free - wanted >= self.free_floor:
+            return None
+        reason = DiskFull(
+            expected=f"{self.free_floor} bytes left free",
+            got=f"{free} bytes free",
+            where=str(folder),
+            now="Free some disk space; the loop goes on without keeping.",
+        )
+        return Shortage(self.free_floor - free + wanted, True, reason)

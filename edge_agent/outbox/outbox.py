@@ -1,6 +1,7 @@
 """Be the durable outbox: SQLite rows, and beside them each image with its announcement.
 
     waiting -> granted -> sent -> (receipt) -> gone
+       any of them -> evicted, when there is no room and a more valuable example comes: a counted loss
 
 A row leaves on a receipt alone; a 200 of the store or a PUBACK of the broker proves nothing. The files are
 written and fsynced before the row; a cut between the two leaves files without a row, which the next start
@@ -13,33 +14,22 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+from edge_agent.counters import DAMAGED, LOST
+from edge_agent.errors import DiskFull
+from edge_agent.outbox.books import Books, PartKey, WaitingRow
 from edge_agent.outbox.disk_guard import DiskGuard
-from edge_agent.outbox.files import ExampleFiles
+from edge_agent.outbox.files import ExampleDamaged, ExampleFiles
 from edge_agent.outbox.recovery import is_in_memory, open_or_rebuild
-from edge_agent.outbox.schema import ADD_COUNT, INSERT_ROW, KEEP_FRAME, KEPT_BEFORE, place_of
-from edge_agent.outbox.transaction import Transaction, database_error, disk_error, is_full
+from edge_agent.outbox.reserve import Reserve
+from edge_agent.outbox.room import EXAMPLE_BLOCKS, FULL_DISK_ROOM, Loss, Room, RoomParts
+from edge_agent.outbox.schema import value_of
+from edge_agent.outbox.transaction import as_it_was_when_full, in_our_words, is_full
 from fleet_contracts.samples import HardExample
 
-
-@dataclass(frozen=True, slots=True)
-class WaitingRow:
-    """Hold an example that is due to be asked for."""
-
-    sample_id: str
-    size_bytes: int
-    state: str
-    attempts: int
-
-
-class PartKey(NamedTuple):
-    """Name a part as its sightings do."""
-
-    camera: str
-    part_id: str
+MAX_TRIES = 4
+"""How often an example is written while a full disk is made emptier."""
 
 
 class Outbox:
@@ -55,15 +45,22 @@ class Outbox:
     """
 
     def __init__(self, folder: Path, guard: DiskGuard, clock: Callable[[], float] = time.monotonic) -> None:
-        self._guard = guard
         self._clock = clock
         self._lock = threading.RLock()
         self._files = ExampleFiles(folder / "examples")
         self._database, self.recovered = open_or_rebuild(folder, self._files, guard.probe)
         """`recovered`: examples that were taken in from files without a row."""
+        self._books = Books(self._database)
         self.in_memory = is_in_memory(self._database)
         """Whether progress and counts end with the process, since the disk was full at the start."""
-        self._used = self._one("SELECT COALESCE(SUM(total_bytes), 0) FROM rows")
+        self.on_loss: Callable[[Loss], None] = lambda _: None
+        """Told of every loss among what was kept, on the thread that found it."""
+        reserve = Reserve(folder / "reserve")
+        if not self.in_memory:
+            reserve.take()
+        used = self._books.one("SELECT COALESCE(SUM(total_bytes), 0) FROM rows")
+        parts = RoomParts(self._books, self._files, guard, reserve)
+        self._room = Room(parts, used, lambda loss: self.on_loss(loss))  # noqa: PLW0108 - it is set later
 
     # Writing.
 
@@ -71,31 +68,27 @@ class Outbox:
         """Keep an example durably; return whether it is new, and store `counts` only then.
 
         The same bytes seen again add their sighting to the example that is already here; a frame that was
-        kept and is inspected again after a restart is passed over.
+        kept and is inspected again after a restart is passed over. Without room, less valuable examples go.
 
         Raises:
-            DiskFull: nothing was kept.
+            DiskFull: nothing was kept, and nothing less valuable could make the room.
             OutboxError: the database or the files could not be written; nothing was kept.
         """
-        with self._lock:
+        with self._lock, in_our_words(self._files.folder):
+            if self._books.kept_before(example):
+                return False
+            if self._books.has_row(example.sample_id):
+                self._see_again(example)
+                return False
+            value = value_of(example)
+            # (1) Room for both files, before a byte is written.
+            wanted = len(image) + self._files.announcement_bytes(example)
+            self._room.make(wanted, value)
             try:
-                if self._one(KEPT_BEFORE, *place_of(example)):
-                    return False
-                if self._has_row(example.sample_id):
-                    self._add_sighting(example)
-                    return False
-                # (1) Room for both files, before a byte is written.
-                wanted = len(image) + self._files.announcement_bytes(example)
-                self._guard.require_room(self._files.folder, used=self._used, wanted=wanted)
-                # (2) Image and announcement, fsynced; without a row they are an example all the same.
-                total = self._files.write(image, example)
-                # (3) The row, with the counts it stands for.
-                self._insert(example, (len(image), total), counts)
-            except OSError as error:
-                raise disk_error(error, self._files.folder) from error
-            except sqlite3.Error as error:
-                raise database_error(error, self._files.folder) from error
-            self._used += total
+                total = self._keep(image, example, counts)
+            except DiskFull as full:
+                total = self._keep_on_full_disk(image, example, counts, full)
+            self._room.used += total
             return True
 
     def mark_done(
@@ -113,35 +106,31 @@ class Outbox:
             DiskFull: nothing was stored; the same may be tried again.
             OutboxError: likewise.
         """
-        with self._lock:
+        with self._lock, in_our_words(self._files.folder):
             try:
-                with Transaction(self._database):
-                    self._database.executemany(
-                        "INSERT OR IGNORE INTO progress VALUES (?, ?)", [(source, one) for one in tokens]
-                    )
-                    self._database.executemany("DELETE FROM kept WHERE camera = ? AND part_id = ?", parts)
-                    self._store_counts(counts)
+                self._books.note_progress(source, tokens, counts, parts)
             except sqlite3.Error as error:
-                raise database_error(error, self._files.folder) from error
+                if not is_full(error):
+                    raise
+                self._room.free_database()
+                self._books.note_progress(source, tokens, counts, parts)
 
     def forget_progress(self, source: str, tokens: Iterable[str]) -> None:
         """Let progress go that nothing will ask for again."""
-        with self._lock, Transaction(self._database):
-            self._database.executemany(
-                "DELETE FROM progress WHERE source = ? AND token = ?", [(source, token) for token in tokens]
-            )
+        with self._lock:
+            self._books.forget_progress(source, tuple(tokens))
 
     # Uploading.
 
-    def due(self, limit: int) -> list[WaitingRow]:
-        """Return the rows whose wait is over, oldest first."""
+    def due(self, limit: int, at_least: float = 0.0) -> list[WaitingRow]:
+        """Return rows to ask for which are worth `at_least`: the most valuable first, then the oldest."""
         with self._lock:
-            found = self._database.execute(
-                "SELECT sample_id, size_bytes, state, attempts FROM rows WHERE next_at <= ?"
-                " ORDER BY added_at LIMIT ?",
-                (self._clock(), limit),
-            ).fetchall()
-        return [WaitingRow(*row) for row in found]
+            return self._books.due(self._clock(), limit, at_least)
+
+    def unanswered(self, limit: int) -> list[WaitingRow]:
+        """Return rows that were put and whose receipt is overdue, so that they are announced again."""
+        with self._lock:
+            return self._books.unanswered(self._clock(), limit)
 
     def postpone(self, sample_ids: Sequence[str], wait_s: float) -> None:
         """Count an attempt and let the rows wait."""
@@ -152,12 +141,24 @@ class Outbox:
         self._update("state = 'granted', grant_id = ?", (grant_id,), sample_ids)
 
     def mark_sent(self, sample_ids: Sequence[str], wait_s: float) -> None:
-        """Remember that image and announcement were put; asked again after `wait_s` without a receipt."""
-        self._update("state = 'sent', next_at = ?", (self._clock() + wait_s,), sample_ids)
+        """Remember that image and announcement were put; due again after `wait_s` without a receipt."""
+        self._update("state = 'sent', attempts = 0, next_at = ?", (self._clock() + wait_s,), sample_ids)
 
     def read(self, sample_id: str) -> tuple[bytes, bytes] | None:
-        """Return an example's image and announcement, or None when it is not here."""
-        return self._files.read(sample_id)
+        """Return an example's image and announcement, or None when it is not here.
+
+        What is damaged, or gone though it waits for its receipt, is set aside and counted as lost.
+        """
+        try:
+            found = self._files.read(sample_id)
+        except ExampleDamaged:
+            found = None
+        if found is not None:
+            return found
+        with self._lock:
+            if self._books.is_waiting(sample_id):
+                return self._read_again(sample_id)
+        return None
 
     def forget(self, sample_ids: Sequence[str], counts: Callable[[int], Mapping[str, int]]) -> int:
         """Delete rows and files for which there is a receipt; return how many were here.
@@ -170,32 +171,28 @@ class Outbox:
             DiskFull: the rows stay, and go with a later receipt.
             OutboxError: likewise.
         """
-        with self._lock:
-            here = [sample_id for sample_id in sample_ids if self._is_waiting(sample_id)]
-            if not here:
-                return 0
-            freed = sum(self._one("SELECT total_bytes FROM rows WHERE sample_id = ?", one) for one in here)
-            if self._decide_to_forget(here, counts(len(here))):
-                # (2) The files, then (3) the rows.
-                self._remove_files(here)
-                self._delete_rows(here, {})
-            else:
-                # On a full disk the files must go first: they make the room to write the decision in.
-                self._remove_files(here)
-                self._delete_rows(here, counts(len(here)))
-            self._used -= freed
+        with self._lock, in_our_words(self._files.folder):
+            here = [sample_id for sample_id in dict.fromkeys(sample_ids) if self._books.is_waiting(sample_id)]
+            if here:
+                self._room.drop(here, counts(len(here)))
             return len(here)
 
     # Reading.
 
     def waiting(self) -> int:
         """Return how many examples have no receipt yet."""
-        return self._one("SELECT COUNT(*) FROM rows WHERE state != 'leaving'")
+        with self._lock:
+            return self._books.one("SELECT COUNT(*) FROM rows WHERE state != 'leaving'")
+
+    def waiting_bytes(self) -> int:
+        """Return the bytes of all that waits."""
+        with self._lock:
+            return self._room.used
 
     def states(self) -> dict[str, int]:
         """Return how many rows are in each state."""
         with self._lock:
-            return dict(self._database.execute("SELECT state, COUNT(*) FROM rows GROUP BY state").fetchall())
+            return self._books.pairs("SELECT state, COUNT(*) FROM rows GROUP BY state")
 
     def progress(self, source: str) -> set[str]:
         """Return the tokens of a source's frames that need not be read again."""
@@ -206,10 +203,7 @@ class Outbox:
     def stored_counts(self) -> dict[str, int]:
         """Return every count since the outbox was made."""
         with self._lock:
-            return {
-                str(name): int(value)
-                for name, value in self._database.execute("SELECT name, value FROM counts").fetchall()
-            }
+            return self._books.pairs("SELECT name, value FROM counts")
 
     def close(self) -> None:
         """Close the database; what was committed is durable. A disk that hangs is not waited for."""
@@ -217,75 +211,53 @@ class Outbox:
             self._database.close()
             self._lock.release()
 
-    # Details.
+    # Keeping and letting go.
 
-    def _insert(self, example: HardExample, sizes: tuple[int, int], counts: Mapping[str, int]) -> None:
-        """Add the row of written files, which are taken away again if there is no room for it."""
-        added_at = example.sightings[0].captured_at.isoformat()
-        try:
-            with Transaction(self._database):
-                self._database.execute(INSERT_ROW, (example.sample_id, *sizes, added_at))
-                self._store_counts(counts)
-                self._database.execute(KEEP_FRAME, place_of(example))
-        except sqlite3.Error:
-            self._files.remove(example.sample_id)
-            raise
+    def _keep(self, image: bytes, example: HardExample, counts: Mapping[str, int]) -> int:
+        with in_our_words(self._files.folder):
+            # (2) Image and announcement, fsynced; without a row they are an example all the same.
+            total = self._files.write(image, example)
+            # (3) The row, with the counts it stands for; without room for it the files go again.
+            try:
+                self._books.insert(example, (len(image), total), counts)
+            except sqlite3.Error:
+                self._files.remove_durably([example.sample_id])
+                raise
+        return total
 
-    def _add_sighting(self, example: HardExample) -> None:
+    def _keep_on_full_disk(
+        self, image: bytes, example: HardExample, counts: Mapping[str, int], full: DiskFull
+    ) -> int:
+        """Try again with less around: the disk has less room than it says (blocks, the database's log)."""
+        self._room.free_database()
+        for _ in range(MAX_TRIES):
+            try:
+                return self._keep(image, example, counts)
+            except DiskFull as still_full:
+                full = still_full
+            if not self._room.evict(len(image), FULL_DISK_ROOM, value_of(example), EXAMPLE_BLOCKS):
+                break
+        raise full
+
+    def _see_again(self, example: HardExample) -> None:
         if self._files.add_sightings(example):
-            self._update("state = 'waiting', next_at = 0", (), [example.sample_id])
+            with as_it_was_when_full(self._files.folder):
+                self._books.see_again(example.sample_id, value_of(example))
 
-    def _store_counts(self, counts: Mapping[str, int]) -> None:
-        self._database.executemany(ADD_COUNT, [(name, count) for name, count in counts.items() if count])
-
-    def _decide_to_forget(self, sample_ids: Sequence[str], counts: Mapping[str, int]) -> bool:
-        """(1) Make the decision durable: a cut only leaves files to clear away. False on a full disk."""
+    def _read_again(self, sample_id: str) -> tuple[bytes, bytes] | None:
+        """Read under the lock, so that nobody changes the files; what is damaged now is lost."""
         try:
-            with Transaction(self._database):
-                self._set("state = 'leaving', next_at = 1e300", (), sample_ids)
-                self._store_counts(counts)
-        except sqlite3.Error as error:
-            if is_full(error):
-                return False
-            raise database_error(error, self._files.folder) from error
-        return True
-
-    def _remove_files(self, sample_ids: Sequence[str]) -> None:
-        for sample_id in sample_ids:
-            self._files.remove(sample_id)
-
-    def _delete_rows(self, sample_ids: Sequence[str], counts: Mapping[str, int]) -> None:
-        try:
-            with Transaction(self._database):
-                self._database.executemany(
-                    "DELETE FROM rows WHERE sample_id = ?", [(one,) for one in sample_ids]
-                )
-                self._store_counts(counts)
-        except sqlite3.Error as error:
-            raise database_error(error, self._files.folder) from error
+            found = self._files.read(sample_id)
+            if found is not None or self._files.exists(sample_id):
+                return found
+        except ExampleDamaged:
+            self._files.set_aside(sample_id)
+        counts = {LOST: 1, DAMAGED: 1}
+        with in_our_words(self._files.folder):
+            self._room.drop([sample_id], counts)
+        self.on_loss(Loss("damaged", 1, 0.0, counts))
+        return None
 
     def _update(self, change: str, values: tuple[object, ...], sample_ids: Sequence[str]) -> None:
-        """Change rows; on a full disk they stay as they are, since what is asked twice is answered twice."""
-        try:
-            with self._lock, Transaction(self._database):
-                self._set(change, values, sample_ids)
-        except sqlite3.Error as error:
-            if not is_full(error):
-                raise database_error(error, self._files.folder) from error
-
-    def _set(self, change: str, values: tuple[object, ...], sample_ids: Sequence[str]) -> None:
-        self._database.executemany(
-            f"UPDATE rows SET {change} WHERE sample_id = ? AND state != 'leaving'",  # noqa: S608 - our own text
-            [(*values, sample_id) for sample_id in sample_ids],
-        )
-
-    def _is_waiting(self, sample_id: str) -> bool:
-        query = "SELECT COUNT(*) FROM rows WHERE sample_id = ? AND state != 'leaving'"
-        return self._one(query, sample_id) > 0
-
-    def _has_row(self, sample_id: str) -> bool:
-        return self._one("SELECT COUNT(*) FROM rows WHERE sample_id = ?", sample_id) > 0
-
-    def _one(self, query: str, *values: object) -> int:
-        with self._lock:
-            return int(self._database.execute(query, values).fetchone()[0])
+        with self._lock, as_it_was_when_full(self._files.folder):
+            self._books.change(change, values, sample_ids)

@@ -16,12 +16,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from edge_agent.counters import KEPT, LOST
+from edge_agent.counters import DAMAGED, KEPT, LOST
 from edge_agent.errors import OutboxError
-from edge_agent.files import move_aside
+from edge_agent.files import make_folder, move_aside
 from edge_agent.outbox.disk_guard import free_bytes
-from edge_agent.outbox.files import ExampleFiles
-from edge_agent.outbox.schema import ADD_COUNT, INSERT_ROW, KEEP_FRAME, open_database, place_of
+from edge_agent.outbox.files import MAX_SET_ASIDE, ExampleFiles
+from edge_agent.outbox.schema import (
+    ADD_COUNT,
+    INSERT_ROW,
+    KEEP_FRAME,
+    UNKNOWN_VALUE,
+    open_database,
+    place_of,
+    value_of,
+)
 from edge_agent.outbox.transaction import is_full
 
 logger = logging.getLogger("whetstone.edge.outbox")
@@ -47,7 +55,7 @@ def open_or_rebuild(
         OutboxError: the folder cannot be used.
     """
     try:
-        files.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(files.folder)
         database = _open(folder, probe)
         return database, _reconcile(database, files)
     except (OSError, sqlite3.Error) as error:
@@ -78,7 +86,7 @@ def _open(folder: Path, probe: Callable[[Path], int]) -> sqlite3.Connection:
         logger.warning("outbox.damaged %s %s", path, error)
         for name in ("outbox.db", "outbox.db-wal", "outbox.db-shm"):
             if (folder / name).exists():
-                move_aside(folder / name, folder / "damaged")
+                move_aside(folder / name, folder / "damaged", keep=MAX_SET_ASIDE)
         return open_database(path)
 
 
@@ -87,13 +95,12 @@ def _reconcile(database: sqlite3.Connection, files: ExampleFiles) -> int:
 
     Rows that were leaving when the agent ended go first, with what is left of their files.
     """
-    for (sample_id,) in database.execute("SELECT sample_id FROM rows WHERE state = 'leaving'").fetchall():
-        files.remove(str(sample_id))
-    database.execute("DELETE FROM rows WHERE state = 'leaving'")
+    _finish_leaving(database, files)
     rows = {str(row[0]) for row in database.execute("SELECT sample_id FROM rows").fetchall()}
     on_disk = files.ids()
     mark = files.folder.parent / IN_MEMORY
     left_in_memory = mark.exists()
+    damaged: list[str] = []
     database.execute("BEGIN IMMEDIATE")
     for sample_id in rows - on_disk:
         database.execute("DELETE FROM rows WHERE sample_id = ?", (sample_id,))
@@ -101,16 +108,37 @@ def _reconcile(database: sqlite3.Connection, files: ExampleFiles) -> int:
             logger.warning("outbox.files-missing %s", sample_id)
             database.execute(ADD_COUNT, (LOST, 1))
     taken_in = 0
-    for example, size, total in files.whole_examples(without=rows & on_disk):
+    for example, size, total in files.whole_examples(rows & on_disk, damaged.append):
         added_at = example.sightings[0].captured_at.isoformat()
-        database.execute(INSERT_ROW, (example.sample_id, size, total, added_at))
+        database.execute(INSERT_ROW, (example.sample_id, size, total, added_at, value_of(example)))
         database.execute(ADD_COUNT, (KEPT + example.reasons[0].rule, 1))
         # Its part was not done, or it would have its row: it must not be kept again when it comes again.
         database.execute(KEEP_FRAME, place_of(example))
         taken_in += 1
+    for sample_id in damaged:
+        logger.warning("outbox.damaged-example %s", sample_id)
+        database.executemany(ADD_COUNT, [(LOST, 1), (DAMAGED, 1)])
+    _value_old_rows(database, files)
     database.execute("COMMIT")
     _mark(mark, database)
     return taken_in
+
+
+def _finish_leaving(database: sqlite3.Connection, files: ExampleFiles) -> None:
+    found = database.execute("SELECT sample_id FROM rows WHERE state = 'leaving'").fetchall()
+    if found:
+        # The files first, and for good: a row that is gone no longer says that they must not come back.
+        files.remove_durably([str(row[0]) for row in found])
+        database.execute("DELETE FROM rows WHERE state = 'leaving'")
+
+
+def _value_old_rows(database: sqlite3.Connection, files: ExampleFiles) -> None:
+    """Read what rows made by version 1 are worth; a damaged one is found when it is uploaded."""
+    unknown = database.execute("SELECT sample_id FROM rows WHERE value = ?", (UNKNOWN_VALUE,)).fetchall()
+    for (sample_id,) in unknown:
+        example = files.announcement(str(sample_id))
+        value = 0.0 if example is None else value_of(example)
+        database.execute("UPDATE rows SET value = ? WHERE sample_id = ?", (value, sample_id))
 
 
 def _mark(mark: Path, database: sqlite3.Connection) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from edge_agent.errors import DiskFull, OutboxError
@@ -58,3 +59,33 @@ def database_error(error: sqlite3.Error, folder: Path) -> DiskFull | OutboxError
             now="Free some disk space; the loop goes on without keeping.",
         )
     return OutboxError(expected="an outbox database that can be written", got=str(error), where=str(folder))
+
+
+@contextmanager
+def in_our_words(folder: Path) -> Iterator[None]:
+    """Let errors of the file system and of SQLite out as ours.
+
+    Raises:
+        DiskFull: no room, whoever found it.
+        OutboxError: anything else.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, folder) from error
+    except sqlite3.Error as error:
+        raise database_error(error, folder) from error
+
+
+@contextmanager
+def as_it_was_when_full(folder: Path) -> Iterator[None]:
+    """Pass over a full disk: rows stay as they are, since what is asked twice is answered twice.
+
+    Raises:
+        OutboxError: anything else is wrong with the database.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        if not is_full(error):
+            raise database_error(error, folder) from error

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import cv2
@@ -22,7 +22,12 @@ from edge_agent.config import AgentConfig
 from edge_agent.counters import Counters
 from edge_agent.errors import AgentError, DiskFull, FrameUnreadable, OutboxError
 from edge_agent.events import Events
-from edge_agent.outbox.outbox import Outbox, PartKey
+from edge_agent.mining.budget import bytes_of_day, limits_of
+from edge_agent.outbox.books import PartKey
+from edge_agent.outbox.outbox import Outbox
+from edge_agent.outbox.room import Loss
+from edge_agent.priority import in_background
+from edge_agent.privacy.masks import Masks
 from edge_agent.sources.base import Frame
 from fleet_contracts.base import utc_now
 from fleet_contracts.ids import sample_id_of
@@ -32,6 +37,8 @@ from fleet_contracts.samples import HardExample, ImageInfo, Reason, Sighting, Ve
 logger = logging.getLogger("whetstone.edge.outbox")
 COMMIT_EVERY_S = 0.3
 """Progress is stored at most so often; after a kill so much is inspected again."""
+COUNTS_EVERY_S = 5.0
+"""Counts without progress (a camera has no files to come back to) are stored so often: it spares SD cards."""
 MAX_JOBS = 100_000
 """Parts whose progress may wait for a disk that hangs; beyond it they are inspected again after a restart."""
 
@@ -65,16 +72,29 @@ class _Unstored:
     tokens: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
+    def pause_s(self) -> float:
+        """Return how long storing this may wait."""
+        return COMMIT_EVERY_S if self.tokens else COUNTS_EVERY_S
+
 
 class OutboxWriter:
     """Take kept frames and finished parts from the loop and make them durable."""
 
-    def __init__(self, config: AgentConfig, outbox: Outbox, counters: Counters, events: Events) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        outbox: Outbox,
+        counters: Counters,
+        events: Events,
+        masks: Masks | None = None,
+    ) -> None:
         self._config = config
+        self._masks = masks
         self._outbox = outbox
         self._counters = counters
         self._events = events
         self._source = config.camera.source
+        self._budget = limits_of(config.mining)
         self._jobs: deque[KeptFrame | PartDone] = deque()
         self._frames_queued = 0
         self._changed = threading.Condition()
@@ -82,7 +102,8 @@ class OutboxWriter:
         self._busy = False
         self._unstored = _Unstored()
         self._stored_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="outbox-writer", daemon=True)
+        outbox.on_loss = self._note_loss
+        self._thread = threading.Thread(target=in_background(self._run), name="outbox-writer", daemon=True)
 
     def start(self) -> None:
         """Begin to write."""
@@ -96,7 +117,8 @@ class OutboxWriter:
                 self._jobs.append(kept)
                 self._changed.notify_all()
                 return True
-        self._count_lost("outbox.queue-full", "the disk is slower than the line")
+        value = max((reason.score for reason in kept.reasons), default=0.0)
+        self._count_lost("outbox.queue-full", "the disk is slower than the line", value)
         return False
 
     def part_done(self, done: PartDone) -> None:
@@ -110,6 +132,10 @@ class OutboxWriter:
         """Tell whether a source that can wait should bring the next frame now."""
         with self._changed:
             return self._frames_queued <= self._config.outbox.queue_frames // 2
+
+    def queued(self) -> int:
+        """Return how many frames wait to be written."""
+        return self._frames_queued
 
     def is_idle(self) -> bool:
         """Tell whether everything handed over is durable."""
@@ -129,7 +155,9 @@ class OutboxWriter:
             job, stopping = self._next_job()
             try:
                 self._handle(job)
-                if job is None or time.monotonic() - self._stored_at >= COMMIT_EVERY_S:
+                if (
+                    stopping and job is None
+                ) or time.monotonic() - self._stored_at >= self._unstored.pause_s():
                     self._store_progress()
             except Exception as error:  # the thread must outlive any one frame
                 self._events.set_problem("outbox.progress", f"{type(error).__name__}: {error}")
@@ -159,25 +187,44 @@ class OutboxWriter:
             self._unstored.counts.update(job.counts)
 
     def _keep(self, kept: KeptFrame) -> None:
+        value = max((reason.score for reason in kept.reasons), default=0.0)
         try:
+            kept = self._hidden(kept)
             image = self._image_of(kept.frame)
             example = self._example_of(kept, image)
             counts = {names.KEPT + kept.reasons[0].rule: 1}
+            # The day's bytes are durable with the example, so that a restart does not begin them anew.
+            counts.update(bytes_of_day(self._budget, utc_now(), len(image)))
             if self._outbox.add(image, example, counts):
                 self._counters.add_stored(counts)
                 self._events.note("outbox.kept", sample=example.sample_id, why=kept.reasons[0].rule)
         except AgentError as error:
-            self._count_lost("outbox.full" if isinstance(error, DiskFull) else "outbox.lost", str(error))
+            self._count_lost(
+                "outbox.full" if isinstance(error, DiskFull) else "outbox.lost", str(error), value
+            )
         except Exception as error:  # whatever is odd about one frame, it is a loss and must be counted
             logger.exception("outbox.failed")
-            self._count_lost("outbox.failed", f"{type(error).__name__}: {error}")
+            self._count_lost("outbox.failed", f"{type(error).__name__}: {error}", value)
         else:
             for problem in ("outbox.full", "outbox.lost", "outbox.failed"):
                 self._events.clear_problem(problem)
 
-    def _count_lost(self, problem: str, text: str) -> None:
+    def _hidden(self, kept: KeptFrame) -> KeptFrame:
+        """Hide what must not be stored; the frame's own JPEG is let go with it."""
+        if self._masks is None:
+            return kept
+        frame, found = self._masks.apply_to_frame(kept.frame, kept.detections)
+        return replace(kept, frame=frame, detections=found)
+
+    def _count_lost(self, problem: str, text: str, value: float) -> None:
         self._counters.add(names.LOST)
+        self._counters.add(names.LOST_VALUE, round(value * 1000))
         self._events.set_problem(problem, text)
+
+    def _note_loss(self, loss: Loss) -> None:
+        """Tell of a loss that the outbox has counted; called on the thread that found it."""
+        self._counters.add_stored(loss.counts)
+        self._events.note(f"outbox.{loss.why}", examples=loss.examples, value=round(loss.value, 3))
 
     def _store_progress(self) -> None:
         """Store progress and counts together; when that fails both are kept for the next attempt."""

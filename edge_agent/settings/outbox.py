@@ -1,4 +1,4 @@
-"""Bound what waits on the box for its upload."""
+"""Bound what waits on the box for its upload, and what all of the agent's data may take of the disk."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from edge_agent.settings.base import Section, Some
 
 
 class OutboxConfig(Section):
-    """Bound what waits on the box for its upload."""
+    """Bound what waits on the box for its upload, and what all of the agent's data may take of the disk."""
 
     quota_mb: Annotated[float, Field(gt=0.0)] = 2048.0
+    """Limit on the examples that wait; the least valuable goes for a more valuable one."""
+    data_quota_mb: Annotated[float, Field(ge=0.0)] = 8192.0
+    """Limit on all of `data_dir` together: examples, releases, engine caches, quarantine, logs; 0 = none."""
     free_floor_mb: Annotated[float, Field(ge=0.0)] = 512.0
     """Nothing is kept while the disk has less than this free."""
     retry_s: Some = 5.0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from typing import IO, cast
 from urllib.parse import urlsplit
 
 import urllib3
 
 from edge_agent.errors import StoreAway, UploadRefused
+from edge_agent.upload.rate import PacedBody, TokenBucket
 
 CONNECT_S = 4.0
 READ_S = 30.0
@@ -14,9 +17,16 @@ TRY_LATER = (408, 425, 429)
 
 
 class HttpPutter:
-    """Put over pooled connections, without redirects and without retries of its own."""
+    """Put over pooled connections, without redirects and without retries of its own.
 
-    def __init__(self, ca_file: str | None = None) -> None:
+    Args:
+        ca_file: who signs the store's certificate; None = the system's authorities.
+        bucket: paces all puts together; None = as fast as the line allows.
+    """
+
+    def __init__(self, ca_file: str | None = None, bucket: TokenBucket | None = None) -> None:
+        self._bucket = bucket or TokenBucket(0)
+        self._closed = threading.Event()
         self._pool = urllib3.PoolManager(
             num_pools=4,
             maxsize=2,
@@ -26,11 +36,12 @@ class HttpPutter:
         )
 
     def put(self, url: str, content: bytes, media_type: str) -> None:
-        """Put `content` and judge the store's answer."""
+        """Put `content` in chunks and judge the store's answer."""
         where = _public_part(url)
         headers = {"Content-Type": media_type, "Content-Length": str(len(content))}
+        body = cast("IO[bytes]", PacedBody(content, self._bucket, self._closed))
         try:
-            answer = self._pool.request("PUT", url, body=content, headers=headers, redirect=False)
+            answer = self._pool.request("PUT", url, body=body, headers=headers, redirect=False)
         except (urllib3.exceptions.LocationValueError, urllib3.exceptions.URLSchemeUnknown) as error:
             raise UploadRefused(
                 expected="an http or https URL", got=type(error).__name__, where=where
@@ -47,7 +58,8 @@ class HttpPutter:
         raise UploadRefused(expected="HTTP 200", got=got, where=where, now="A new grant is asked for.")
 
     def close(self) -> None:
-        """Close the pooled connections."""
+        """Give up what is being put and close the pooled connections."""
+        self._closed.set()
         self._pool.clear()
 
 

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -190,3 +191,36 @@ def test_a_database_that_cannot_be_opened_though_there_is_room_is_an_error(tmp_p
     (tmp_path / "outbox.db").mkdir()
     with pytest.raises(OutboxError, match="unable to open"):
         Outbox(tmp_path, ROOMY)
+
+
+def test_an_outbox_of_version_1_is_taken_over(tmp_path: Path) -> None:
+    """A file made by the first version: rows, states, progress and counts stay, and values are read."""
+    with zipfile.ZipFile(Path(__file__).with_name("version-1.zip")) as old:
+        old.extractall(tmp_path)
+    outbox = Outbox(tmp_path, ROOMY)
+    assert outbox.recovered == 0
+    values = {row.sample_id: row.value for row in [*outbox.due(9), *outbox.unanswered(9)]}
+    assert sorted(values.values()) == [0.25, 0.5, 1.0]
+    assert [row.value for row in outbox.unanswered(9)] == [0.5]
+    assert outbox.states() == {"sent": 1, "waiting": 2}
+    assert outbox.progress("folder:a") == {"0.jpg"}
+    assert outbox.stored_counts() == {"kept.uncertain": 3, "frames_inspected": 3}
+    assert all(outbox.read(sample_id) is not None for sample_id in values)
+    outbox.close()
+    assert Outbox(tmp_path, ROOMY).states() == {"sent": 1, "waiting": 2}
+
+
+def test_a_damaged_example_without_a_row_is_set_aside_at_the_start(tmp_path: Path) -> None:
+    """It is counted as lost, and the start is no crash loop."""
+    Outbox(tmp_path, ROOMY).close()
+    image, good = jpeg(1), jpeg(2)
+    files = ExampleFiles(tmp_path / "examples")
+    for one in (image, good):
+        files.write(one, example_of(one))
+    (tmp_path / "examples" / f"{sample_id_of(image)}.jpg").write_bytes(b"torn")
+    (tmp_path / "examples" / f"{'0' * 64}.json").write_bytes(b"an announcement without an image")
+    outbox = Outbox(tmp_path, ROOMY)
+    assert outbox.recovered == 1
+    assert outbox.stored_counts() == {"kept.uncertain": 1, "outbox_lost": 1, "outbox_damaged": 1}
+    assert len(list((tmp_path / "damaged").iterdir())) == 2
+    assert len(list((tmp_path / "examples").iterdir())) == 2

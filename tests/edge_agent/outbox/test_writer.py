@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_agent.counters import LOST, Counters
+from edge_agent.counters import LOST, LOST_VALUE, Counters
 from edge_agent.events import Events
 from edge_agent.outbox import DiskGuard, KeptFrame, Outbox, OutboxWriter, PartDone, PartKey
 from fleet_contracts.base import decode
@@ -142,7 +142,7 @@ def test_a_full_disk_is_counted_told_and_over_when_there_is_room(tmp_path: Path,
     wait_until(lambda: outbox.waiting() == 1, 5, "the next example to be kept")
     writer.stop()
     assert events.problems() == {}
-    assert outbox.stored_counts() == {LOST: 1, "kept.uncertain": 1}
+    assert outbox.stored_counts() == {LOST: 1, LOST_VALUE: 1000, "kept.uncertain": 1}
 
 
 def test_a_frame_that_fits_no_announcement_is_counted_as_lost(tmp_path: Path, counters: Counters) -> None:
@@ -158,4 +158,25 @@ def test_a_frame_that_fits_no_announcement_is_counted_as_lost(tmp_path: Path, co
     wait_until(lambda: outbox.waiting() == 1, 5, "the next example to be kept")
     writer.stop()
     assert events.problems() == {}
-    assert outbox.stored_counts() == {LOST: 1, "kept.uncertain": 1}
+    assert outbox.stored_counts() == {LOST: 1, LOST_VALUE: 1000, "kept.uncertain": 1}
+
+
+def test_an_idle_writer_commits_nothing(tmp_path: Path, counters: Counters) -> None:
+    """Nothing new, nothing written; what a camera counts without progress is stored together, not each time."""
+    outbox = Outbox(tmp_path / "outbox", DiskGuard(10**9, 0))
+    writer, _ = writer_of(tmp_path, outbox, counters)
+    writer.start()
+    writer.part_done(PartDone("part-0", ("0.jpg",), {"frames_inspected": 1}))
+    wait_until(lambda: outbox.stored_counts() == {"frames_inspected": 1}, 5, "the progress")
+    known = outbox._database.total_changes
+    deadline = time.monotonic() + 1.0
+    wait_until(lambda: time.monotonic() > deadline, 5, "an idle second")
+    assert outbox._database.total_changes == known
+    for number in range(1, 11):
+        writer.part_done(PartDone(f"part-{number}", (), {"frames_inspected": 1}))
+        counters.add("frames_dropped")
+    deadline = time.monotonic() + 1.0
+    wait_until(lambda: time.monotonic() > deadline, 5, "a second of a camera's counts")
+    assert outbox._database.total_changes == known
+    writer.stop()
+    assert outbox.stored_counts() == {"frames_inspected": 11, "frames_dropped": 10}
