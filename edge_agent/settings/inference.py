@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,3 +15,6 @@ class InferenceConfig(Section):
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     min_confidence: Share = 0.05
     iou: Share = 0.6
+    overlap: Literal["auto", "on", "off"] = "auto"
+    """Whether the next frame is prepared while the engine runs; `auto`: where there are more cores than
+    `threads`."""

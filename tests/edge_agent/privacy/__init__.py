@@ -1,0 +1,1 @@
+"""Test the folder of the same name."""
