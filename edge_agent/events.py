@@ -33,7 +33,8 @@ class Events:
         """Tell that something happened; fields must never hold a secret or a presigned URL."""
         with self._lock:
             self._counts[name] += 1
-        logger.info("%s %s", name, fields)
+        # Name and fields once more, for a formatter that can keep them apart.
+        logger.info("%s %s", name, fields, extra={"whetstone_fields": (name, fields)})
         for listener in self._listeners:
             listener(name, fields)
 
@@ -42,20 +43,27 @@ class Events:
         with self._lock:
             return self._counts[name]
 
+    def counts(self) -> dict[str, int]:
+        """Return how often every event was told since the process began."""
+        with self._lock:
+            return dict(self._counts)
+
     def set_problem(self, name: str, text: str) -> None:
         """Let a problem stand; logged only when it is new or has changed."""
         with self._lock:
             known = self._problems.get(name)
             self._problems[name] = text
         if known != text:
-            logger.warning("%s %s", name, text)
+            told = (name, {"problem": text})
+            logger.warning("%s %s", name, text, extra={"whetstone_fields": told})
 
     def clear_problem(self, name: str) -> None:
         """End a problem; nothing happens when it does not stand."""
         with self._lock:
             known = self._problems.pop(name, None)
         if known is not None:
-            logger.info("%s is over", name)
+            told = (name, {"over": True})
+            logger.info("%s is over", name, extra={"whetstone_fields": told})
 
     def problems(self) -> dict[str, str]:
         """Return the problems that stand, by name."""

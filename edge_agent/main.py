@@ -1,14 +1,14 @@
-"""Be the command `whetstone-agent`: run the daemon, or say how it fares.
+"""Be the command `whetstone-agent`: run the daemon, say how it fares, or find out what is wrong with the box.
 
 whetstone-agent run --config /etc/whetstone/agent.toml
 whetstone-agent status --config /etc/whetstone/agent.toml
+whetstone-agent doctor --config /etc/whetstone/agent.toml
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
-import logging
+import faulthandler
 import os
 import signal
 import sys
@@ -18,9 +18,14 @@ from pathlib import Path
 from types import FrameType
 
 from edge_agent import agent_version
-from edge_agent.agent import LOCK_FILE, STATUS_FILE, Agent, World, real_world
-from edge_agent.config import AgentConfig, load_config
+from edge_agent.agent import Agent
+from edge_agent.care.running import is_running
+from edge_agent.config import AgentConfig, load_config, require_files
+from edge_agent.data_folder import LOCK_FILE, STATUS_FILE
 from edge_agent.errors import AgentError
+from edge_agent.logs import log_to_stderr
+from edge_agent.priority import hand_over_quickly, keep_to
+from edge_agent.world import World, real_world
 from fleet_contracts.base import decode
 from fleet_contracts.errors import ContractError
 from fleet_contracts.releases import DeviceReport
@@ -33,12 +38,20 @@ STOP_WITHIN_S = 4.5
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 well, 1 failed, 2 wrong configuration."""
     options = _parser().parse_args(arguments)
+    if options.command == "doctor":
+        from edge_agent.doctor.command import run_doctor
+
+        return run_doctor(options.config, as_json=options.json, test_outputs=options.test_outputs)
     try:
         config = load_config(options.config)
         if options.command == "status":
             return show_status(config)
-        _log_to_stderr(options.log_level)
-        return run(config, real_world())
+        require_files(config, where=options.config)
+        output = log_to_stderr(options.log_level, options.log_format)
+        try:
+            return run(config, real_world())
+        finally:
+            output.close()
     except AgentError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
@@ -51,8 +64,12 @@ def run(config: AgentConfig, world: World) -> int:
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
+    # systemd's watchdog ends a hung agent by SIGABRT: then every thread's stack tells where it hung.
+    faulthandler.enable()
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    hand_over_quickly()
+    keep_to(config.inference.threads)
     agent = Agent(config, world)
     agent.start()
     while not stop.is_set() and not agent.wait(0):
@@ -68,7 +85,7 @@ def run(config: AgentConfig, world: World) -> int:
 
 def show_status(config: AgentConfig) -> int:
     """Write the last report; the exit code is 0 only if the agent runs."""
-    running = _is_running(config.data_dir / LOCK_FILE)
+    running = is_running(config.data_dir / LOCK_FILE)
     path = config.data_dir / STATUS_FILE
     sys.stdout.write(
         f"agent {config.task_id}/{config.device_id}: {'running' if running else 'not running'}\n"
@@ -85,33 +102,31 @@ def show_status(config: AgentConfig) -> int:
     return EXIT_OK if running else EXIT_FAILED
 
 
-def _is_running(lock_file: Path) -> bool:
-    """Tell whether somebody holds the lock of the data folder."""
-    try:
-        with lock_file.open("r", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="whetstone-agent", description="Inspect parts on a factory box.")
     parser.add_argument("--version", action="version", version=agent_version())
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, words in (("run", "run the daemon"), ("status", "say how the daemon fares")):
-        command = commands.add_parser(name, help=words)
+    for name, words in (
+        ("run", "run the daemon"),
+        ("status", "say how the daemon fares"),
+        ("doctor", "check the box and say what to do; exit code 0 good, 1 warnings, 2 failures"),
+    ):
+        command = commands.add_parser(name, help=words, description=words)
         command.add_argument("--config", type=Path, required=True, help="the agent's TOML file")
+        if name == "doctor":
+            command.add_argument("--json", action="store_true", help="write the findings as JSON")
+            command.add_argument(
+                "--test-outputs", action="store_true", help="switch every output once; only on a line at rest"
+            )
+            continue
         command.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+        command.add_argument(
+            "--log-format",
+            default="auto",
+            choices=("auto", "text", "json"),
+            help="auto: text on a terminal, JSON elsewhere",
+        )
     return parser
-
-
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
 
 
 if __name__ == "__main__":

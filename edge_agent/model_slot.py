@@ -8,14 +8,18 @@ never by the loop, which may not wait.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from detection.detections import Detections
+    from detection.detections import Detections, Floats
+    from detection.novelty import FeatureReference
+    from detection.session import Prepared
     from fleet_contracts.releases import SwapReport
     from fleet_contracts.samples import DecisionRules
 
@@ -27,6 +31,22 @@ class Inferred(Protocol):
     def detections(self) -> Detections:
         """Return the boxes."""
 
+    @property
+    def features(self) -> Floats | None:
+        """Return the pooled feature vector, None if the model gives none."""
+
+    @property
+    def preprocess_ms(self) -> float:
+        """Return what preparing took."""
+
+    @property
+    def engine_ms(self) -> float:
+        """Return the model's own time."""
+
+    @property
+    def postprocess_ms(self) -> float:
+        """Return what decoding took."""
+
 
 class FrameModel(Protocol):
     """Be a loaded model; `detection.session.Detector` is the real one."""
@@ -35,8 +55,18 @@ class FrameModel(Protocol):
     def class_names(self) -> tuple[str, ...]:
         """Return the names of the class ids, in order."""
 
+    @property
+    def feature_reference(self) -> FeatureReference | None:
+        """Return what training knew, None if the model does not say."""
+
     def infer(self, frame_bgr: NDArray[Any]) -> Inferred:
         """Find objects in one frame."""
+
+    def prepare(self, frame_bgr: NDArray[Any]) -> Prepared:
+        """Do what needs no engine; may be called while another thread is within `detect`."""
+
+    def detect(self, prepared: Prepared) -> Inferred:
+        """Find objects in a prepared frame; one that another model prepared is prepared again."""
 
     def close(self) -> None:
         """Give back the engine's memory."""
@@ -169,6 +199,24 @@ class ModelSlot:
 
 
 def _close(models: list[ServingModel | None]) -> None:
-    for model in models:
-        if model is not None:
-            model.detector.close()
+    to_close = [model for model in models if model is not None]
+    for model in to_close:
+        model.detector.close()
+    if to_close:
+        _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    """Return freed memory to the system; else each swap leaves holes in which the next model does not fit."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Any | None:
+    """Return glibc's `malloc_trim`; other libraries (musl, macOS) have none."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return None

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from edge_agent import agent_version
 from edge_agent import counters as names
+from edge_agent.care.watch import Readings
 from edge_agent.config import AgentConfig
 from edge_agent.counters import Counters
 from edge_agent.events import Events
-from edge_agent.files import write_atomically
 from edge_agent.link.base import Link, Will
+from edge_agent.metrics.rate import RateMeter
 from edge_agent.model_slot import ModelSlot
 from edge_agent.outbox.outbox import Outbox
+from edge_agent.status_file import REPORTS_PER_WRITE, StatusFile
 from fleet_contracts import topics
 from fleet_contracts.base import encode, utc_now
-from fleet_contracts.releases import DeviceReport, DeviceState
+from fleet_contracts.releases import DeviceReport, DeviceState, Vitals
 
 logger = logging.getLogger("whetstone.edge.reports")
 MAX_PROBLEM_CHARS = 2000
@@ -72,6 +75,14 @@ class ReportSources:
     updater: Callable[[], UpdaterState]
     camera_idle_s: Callable[[], float] | None = None
     """Of a camera that should never be silent; None for folders and files."""
+    campaigns: Callable[[], dict[str, int]] = dict
+    """Frames kept so far of every capture command that runs."""
+    readings: Callable[[], Readings] = Readings
+    pace: RateMeter = field(default_factory=RateMeter)
+    """Sampled by the reporter's thread, read by whoever wants to know how fast the line is."""
+    frame_ms: Callable[[], tuple[float, ...]] = tuple
+    """Median and 99th percentile of the last frames, nothing when there were none."""
+    late_ms: Callable[[], float | None] = lambda: None
 
 
 def will_of(config: AgentConfig) -> Will:
@@ -113,14 +124,43 @@ def build_report(config: AgentConfig, sources: ReportSources, *, offline: bool =
         last_swap=sources.slot.swap_report(),
         metadata_expired=updater.metadata_expired,
         problem="; ".join(problems)[:MAX_PROBLEM_CHARS],
+        campaigns=sources.campaigns(),
+        outbox_evicted=counters.value(names.EVICTED),
+        vitals=vitals_of(sources),
     )
 
 
-def _problems(sources: ReportSources) -> list[str]:
-    standing = [f"{name}: {text}" for name, text in sorted(sources.events.problems().items())]
+def vitals_of(sources: ReportSources) -> Vitals:
+    """Say what the box measures of itself."""
+    readings, late_ms = sources.readings(), sources.late_ms()
+    p50, p99 = (*sources.frame_ms(), None, None)[:2]
+    return Vitals(
+        frames_per_second=sources.pace.per_second(),
+        frame_ms_p50=_rounded(p50),
+        frame_ms_p99=_rounded(p99),
+        sorter_late_ms_p99=_rounded(late_ms),
+        hottest_celsius=_rounded(readings.machine.hottest),
+        disk_free_bytes=readings.disk_free_bytes,
+        outbox_bytes=sources.outbox.waiting_bytes(),
+        clock_skew_s=_rounded(readings.clock_skew_s),
+        certificate_days=_rounded(readings.certificate_days),
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def problems_of(sources: ReportSources) -> dict[str, str]:
+    """Return the problems that stand, by name, a silent camera among them."""
+    standing = sources.events.problems()
     if sources.camera_idle_s is not None and sources.camera_idle_s() > STALLED_S:
-        standing.append(f"source.stalled: no frame for {sources.camera_idle_s():.0f} s")
+        standing["source.stalled"] = f"no frame for {sources.camera_idle_s():.0f} s"
     return standing
+
+
+def _problems(sources: ReportSources) -> list[str]:
+    return [f"{name}: {text}" for name, text in sorted(problems_of(sources).items())]
 
 
 def _state(updater: UpdaterState, *, serving: bool, problems: list[str]) -> DeviceState:
@@ -139,7 +179,7 @@ class Reporter:
         self._config = config
         self._link = link
         self._sources = sources
-        self._status_file = status_file
+        self._status_file = StatusFile(status_file, REPORTS_PER_WRITE * config.report.every_s)
         self._wanted = threading.Event()
         self._told: tuple[object, ...] = ()
 
@@ -151,6 +191,7 @@ class Reporter:
         """Report every `report.every_s` seconds; the body of the reporter's thread."""
         waited_s = self._config.report.every_s
         while not stop.is_set():
+            self._sources.pace.sample(time.monotonic(), self._sources.counters.value(names.INSPECTED))
             try:
                 if self._wanted.is_set() or waited_s >= self._config.report.every_s or self._has_changed():
                     self._wanted.clear()
@@ -167,12 +208,13 @@ class Reporter:
     def report(self, *, offline: bool = False) -> DeviceReport:
         """Publish one report and the retained status, and keep it in the status file."""
         report = build_report(self._config, self._sources, offline=offline)
-        self._told = self._gist()
+        gist = self._gist()
+        is_urgent, self._told = offline or gist != self._told, gist
         content = encode(report)
         self._publish("report", content, retain=False)
         self._publish("status", content, retain=True)
         try:
-            write_atomically(self._status_file, content)
+            self._status_file.keep(report, urgent=is_urgent)
         except OSError as error:
             self._sources.events.set_problem("report.status-file", str(error))
         else:
@@ -191,7 +233,7 @@ class Reporter:
             updater.metadata_expired,
             updater.problem,
             serving.release_version if serving else 0,
-            tuple(sorted(self._sources.events.problems())),
+            tuple(sorted(problems_of(self._sources))),
         )
 
     def _publish(self, kind: topics.UpKind, content: bytes, *, retain: bool) -> None:

@@ -59,8 +59,9 @@ def require_fits(release: Release, version: int, box: Box, running: Release | No
     """Check a signed release before its model is fetched.
 
     Steps: (1) it is the release that was asked for; (2) its class list continues the running one, or the
-    other way round when going back, and its decision rules name every class (law 9); (3) this agent and
-    device can run it; (4) it can be tested here, and its files have plain names.
+    other way round when going back, and its decision rules name every class (law 9) and say nothing that this
+    agent would leave out, or it would judge otherwise than the gate; (3) this agent and device can run it;
+    (4) it can be tested here, and its files have plain names.
 
     Raises:
         ReleaseRefused: a rule is broken; the message says which.
@@ -76,6 +77,9 @@ def require_fits(release: Release, version: int, box: Box, running: Release | No
             newer.class_list.require_continues(older.class_list, where=where)
     except ClassListConflict as error:
         raise ReleaseRefused(expected=error.expected, got=error.got, where=where, now=error.now) from error
+    rules = release.decision_rules
+    unknown = {key for part in (rules, *rules.classes, *rules.regions) for key in part.model_extra or ()}
+    _require(not unknown, where, "decision rules this agent knows all of", f"unknown keys {sorted(unknown)}")
     _require(_numbers(release.min_agent) <= _numbers(box.agent_version), where,  # (3)
              f"agent {release.min_agent} or newer", f"agent {box.agent_version}")
     _require(bool({"any", *box.device_classes} & set(release.device_classes)), where,

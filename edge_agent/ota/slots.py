@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edge_agent.files import make_folder
 from edge_agent.ota.disk import Disk
 from edge_agent.ota.download import file_sha256
 from edge_agent.ota.errors import OtaError, SlotDamaged
@@ -63,7 +64,7 @@ class Slots:
     def __init__(self, folder: Path, disk: Disk) -> None:
         self.folder = folder
         self._disk = disk
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def path(self, version: int) -> Path:
         """Return where an installed release lies."""
@@ -72,7 +73,7 @@ class Slots:
     def incoming(self, version: int) -> Path:
         """Return (and make) the folder in which a release is put together."""
         folder = self.folder / "incoming" / f"{version:06d}"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return folder
 
     def pointers(self) -> Pointers:

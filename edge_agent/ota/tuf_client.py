@@ -22,6 +22,7 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Timestamp
 from tuf.ngclient import FetcherInterface, Updater
 
+from edge_agent.files import make_folder
 from edge_agent.ota.disk import Disk
 from edge_agent.ota.errors import MetadataExpired, MetadataRefused, SourceAway, SourceMissing, TargetRefused
 from edge_agent.ota.floor import Floor, Seen
@@ -94,7 +95,7 @@ class TufClient:
                 channel.
             TargetRefused: the policy file is not the one that was signed.
         """
-        self._cache.mkdir(parents=True, exist_ok=True)
+        make_folder(self._cache)
         with _our_errors():
             updater = Updater(str(self._cache), "metadata/", fetcher=_Fetcher(self._server),
                               bootstrap=self._root)

@@ -16,9 +16,10 @@ import numpy as np
 
 from detection.detections import Detections
 from edge_agent import main as command
-from edge_agent.agent import World, real_world
 from edge_agent.config import load_config
+from edge_agent.logs import log_to_stderr
 from edge_agent.still_updater import StillUpdater
+from edge_agent.world import World, real_world
 from tests.edge_agent.builders import boxes, model_of
 
 DARK_BELOW = 128
@@ -39,8 +40,11 @@ def made_up_world(version: int = 1) -> World:
 
 def run(path: Path, world: Callable[[], World] = made_up_world) -> int:
     """Run the daemon as the command does."""
-    command._log_to_stderr("INFO")
-    return command.run(load_config(path), world())
+    output = log_to_stderr("INFO")
+    try:
+        return command.run(load_config(path), world())
+    finally:
+        output.close()
 
 
 if __name__ == "__main__":

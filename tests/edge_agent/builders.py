@@ -34,7 +34,7 @@ def config_of(folder: Path, **sections: dict[str, Any]) -> AgentConfig:
         "broker": {"host": "127.0.0.1", "port": 1883, "reconnect_max_s": 0.5},
         "releases": {"url": "http://127.0.0.1:9/", "root_file": "root.json"},
         "camera": {"source": "folder:frames"},
-        "mining": {"random_share": 0.0, "max_per_hour": 0},
+        "mining": {"random_share": 0.0, "max_per_hour": 0, "near_duplicates": True},
         "outbox": {"quota_mb": 50, "free_floor_mb": 0, "retry_s": 0.2},
         "report": {"every_s": 0.3},
     }

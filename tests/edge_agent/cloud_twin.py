@@ -18,6 +18,7 @@ from fleet_contracts.ids import sample_id_of
 from fleet_contracts.messages import (
     Announcement,
     CaptureCommand,
+    CommandAnswer,
     Grant,
     GrantedUpload,
     GrantRequest,
@@ -55,6 +56,7 @@ class CloudTwin:
         self.reports: dict[str, DeviceReport] = {}
         self.statuses: dict[str, DeviceReport] = {}
         self.order_requests: list[OrderRequest] = []
+        self.answers: list[CommandAnswer] = []
         self._link = link
         self._store = store
         self._grants: dict[str, str] = {}
@@ -131,6 +133,8 @@ class CloudTwin:
                 self.reports[place.device_id] = decode(DeviceReport, payload, where=topic)
             elif place.kind == "status":
                 self.statuses[place.device_id] = decode(DeviceReport, payload, where=topic)
+            elif place.kind == "command-answer":
+                self.answers.append(decode(CommandAnswer, payload, where=topic))
             else:
                 self.order_requests.append(decode(OrderRequest, payload, where=topic))
 

@@ -33,6 +33,7 @@ source = "folder:frames"
 [mining]
 random_share = 0.0
 max_per_hour = 0
+near_duplicates = true
 [outbox]
 quota_mb = 100
 free_floor_mb = 0
@@ -99,6 +100,11 @@ class Box:
 
     def reported(self, name: str) -> object:
         return getattr(self.cloud.reports.get(DEVICE), name, None)
+
+    def accounted(self) -> int:
+        """Return how many hard examples the newest report calls kept and waiting, or lost."""
+        report = self.cloud.reports.get(DEVICE)
+        return 0 if report is None else report.outbox_lost + report.outbox_waiting
 
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:

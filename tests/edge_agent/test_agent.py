@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.agent import _forget_old_names
 from edge_agent.config import CameraConfig
+from edge_agent.data_folder import forget_old_names
 from edge_agent.main import main
 from edge_agent.outbox import DiskGuard, Outbox
 from tests.edge_agent.builders import DEVICE, jpeg, put_image
@@ -53,10 +53,12 @@ def test_a_capture_command_brings_a_frame_that_is_not_hard(box: Box) -> None:
     box.start()
     wait_until(lambda: DEVICE in box.cloud.reports, 20, "the box to be online")
     box.cloud.ask_for_capture(DEVICE, 1)
-    wait_until(lambda: "capture.asked" in box.log(), 10, "the command to arrive")
+    wait_until(lambda: "command.asked" in box.log(), 10, "the command to arrive")
     put_image(box.frames, "light.jpg", jpeg(200))
     wait_until(lambda: len(box.cloud.catalog) == 1, 10, "the captured frame")
     assert next(iter(box.cloud.catalog.values())).reasons[0].rule == "capture"
+    wait_until(lambda: len(box.cloud.answers) == 2, 10, "both answers")
+    assert [(one.outcome, one.frames_kept) for one in box.cloud.answers] == [("accepted", 0), ("done", 1)]
 
 
 def test_eight_kills_lose_no_example_and_count_no_frame_twice(box: Box) -> None:
@@ -195,8 +197,8 @@ def test_names_that_cannot_be_forgotten_do_not_keep_the_agent_from_starting(tmp_
     outbox = Outbox(tmp_path / "outbox", DiskGuard(10**9, 0))
     outbox.mark_done(camera.source, ["gone.jpg"], {})
     outbox._database.execute("PRAGMA query_only=1")
-    _forget_old_names(outbox, camera)
+    forget_old_names(outbox, camera)
     assert outbox.progress(camera.source) == {"gone.jpg"}
     outbox._database.execute("PRAGMA query_only=0")
-    _forget_old_names(outbox, camera)
+    forget_old_names(outbox, camera)
     assert outbox.progress(camera.source) == set()

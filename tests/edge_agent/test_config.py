@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from edge_agent.config import load_config
-from edge_agent.errors import ConfigError
+from edge_agent.config import AgentConfig, load_config, require_files
+from edge_agent.errors import ConfigError, WrongConfig
+from edge_agent.settings.mistakes import keys_of
 
 GOOD = """
 task_id = "boards"
@@ -82,3 +84,123 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """The message names the file and the option that gives it."""
     with pytest.raises(ConfigError, match=r"nowhere\.toml.*--config"):
         load_config(tmp_path / "nowhere.toml")
+
+
+def mistakes(path: Path) -> list[str]:
+    """Return the mistakes of a file, one line each."""
+    with pytest.raises(WrongConfig) as caught:
+        load_config(path)
+    return [str(mistake) for mistake in caught.value.mistakes]
+
+
+def test_every_mistake_says_key_expected_and_got_in_a_line(tmp_path: Path) -> None:
+    """Bounds, types, missing and unknown keys and rules across sections stand in one sorted list."""
+    bad = GOOD.replace('host = "broker.local"', 'port = 99999\nhots = "a"').replace(
+        'source = "folder:frames"', 'source = "folder:frames"\nquota_mb = 3'
+    )
+    bad += """
+[cameras]
+name = "x"
+[[privacy.masks]]
+camera = "cam7"
+rectangle = [0.1, 0.1, 0.5, 0.5]
+[metrics]
+port = "seven"
+"""
+    path = write(tmp_path, bad)
+    assert mistakes(path) == [
+        "broker.host: expected a value, got nothing: the key is missing",
+        "broker.hots: expected a known key (did you mean host?), got one the agent does not know",
+        "broker.port: expected less than or equal to 65535, got 99999",
+        "camera.quota_mb: expected a known key (it belongs to outbox.quota_mb), got one the agent does not know",
+        "cameras: expected a known key (did you mean camera?), got one the agent does not know",
+        "metrics.port: expected a valid integer, got 'seven'",
+    ]
+    with pytest.raises(WrongConfig) as caught:
+        load_config(path)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"{path}: 6 mistakes:"
+    assert lines[-1] == "Correct these keys; nothing was started."
+
+
+def test_what_only_two_sections_say_together_is_in_the_same_list(tmp_path: Path) -> None:
+    """A mask for a camera nobody has would hide nothing."""
+    path = write(
+        tmp_path,
+        GOOD
+        + """
+[[privacy.masks]]
+camera = "cam7"
+rectangle = [0.1, 0.1, 0.5, 0.5]
+[care]
+loop_deadline_s = 0.5
+[mining]
+low = 2
+""",
+    )
+    found = mistakes(path)
+    assert any(line.startswith('privacy.masks[0].camera: expected "cam0"') for line in found)
+    assert any(line.startswith("care.loop_deadline_s: expected at least 2") for line in found)
+    assert any(line.startswith("mining.low") for line in found)
+
+
+def test_secrets_of_a_wrong_value_are_not_shown(tmp_path: Path) -> None:
+    """A password that stands in the wrong place is not written into a log."""
+    text = GOOD.replace("http://releases.local/releases/", "http://me:hunter2@releases.local")
+    assert "hunter2" not in " ".join(mistakes(write(tmp_path, text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"a = 1\nb = = 2\n", "line 2"),
+        (b"a = 1\nb = 'caf\xe9'\n", "line 2"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, text: bytes, words: str) -> None:
+    """Neither a wrong sign nor a wrong encoding has to be searched for."""
+    path = tmp_path / "agent.toml"
+    path.write_bytes(text)
+    with pytest.raises(ConfigError, match=words):
+        load_config(path)
+
+
+def test_a_byte_order_mark_says_nothing(tmp_path: Path) -> None:
+    """Editors on Windows leave one."""
+    path = tmp_path / "agent.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert load_config(path).task_id == "boards"
+
+
+def test_files_that_cannot_be_read_are_listed_together(tmp_path: Path) -> None:
+    """A start with two missing secrets says both."""
+    text = GOOD.replace('"/etc/whetstone/root.json"', '"root.json"')
+    config = load_config(write(tmp_path, text))
+    with pytest.raises(WrongConfig) as caught:
+        require_files(config, where=tmp_path / "agent.toml")
+    keys = [str(mistake).partition(":")[0] for mistake in caught.value.mistakes]
+    assert keys == ["broker.password_file", "releases.root_file"]
+    for name in ("broker.password", "root.json"):
+        (tmp_path / name).write_text("x")
+    require_files(config, where=tmp_path / "agent.toml")
+
+
+def test_every_path_is_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    """Whatever section a path stands in, it means the same from everywhere."""
+
+    def relative(value: object) -> list[Path]:
+        if isinstance(value, BaseModel):
+            return [path for name in type(value).model_fields for path in relative(getattr(value, name))]
+        if isinstance(value, tuple):
+            return [path for one in value for path in relative(one)]
+        return [value] if isinstance(value, Path) and not value.is_absolute() else []
+
+    text = GOOD + '\n[camera.trigger]\nkind = "file"\npath = "pulses"\npassword_file = "secret"\n'
+    assert relative(load_config(write(tmp_path, text))) == []
+
+
+def test_keys_are_listed_with_their_sections() -> None:
+    """Documentation and suggestions know every key, those within lists and kinds too."""
+    keys = keys_of(AgentConfig)
+    for key in ("task_id", "broker.host", "camera.trigger.kind", "privacy.masks.polygon", "outputs.host"):
+        assert key in keys

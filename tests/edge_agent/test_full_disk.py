@@ -11,6 +11,7 @@ import time
 import pytest
 
 from fleet_contracts.ids import sample_id_of
+from tests.edge_agent.builders import jpeg, put_image
 from tests.edge_agent.desk_box import Box
 from tests.helpers import missing, wait_until
 
@@ -46,12 +47,12 @@ def test_a_disk_that_is_really_full_never_stops_the_loop(full_box: Box) -> None:
     box.run([*NAME_SPACE, "sh", "-c", IN_OWN_MOUNT, "sh", str(box.folder), sys.executable, config])
     box.feed(400)
     wait_until(lambda: box.reported("frames_inspected") == 400, 30, "every frame to be inspected")
-    wait_until(lambda: "outbox.full" in str(box.reported("problem")), 10, "the full disk to be told")
+    wait_until(lambda: "outbox.full" in box.log(), 10, "the full disk to be told")
+    wait_until(lambda: box.accounted() == box.hard, 10, "every example to be kept or counted")
     lost, waiting = box.reported("outbox_lost"), box.reported("outbox_waiting")
     assert isinstance(lost, int)
     assert isinstance(waiting, int)
     assert lost > 0
-    assert lost + waiting == box.hard
     # Receipts make room, and everything that was kept arrives.
     box.cloud.gives_grants = True
     wait_until(lambda: box.reported("outbox_waiting") == 0, 30, "the outbox to be empty")
@@ -84,4 +85,69 @@ def test_an_agent_starts_on_a_disk_that_is_really_full(full_box: Box) -> None:
     wait_until(lambda: kept <= set(box.cloud.catalog), 30, "everything kept before to arrive")
     wait_until(lambda: box.reported("frames_inspected") == 26, 30, "every frame to be inspected")
     assert "outbox.in-memory" in str(box.reported("problem"))
+    assert box.signal(signal.SIGTERM) == 0
+
+
+FULL_OF_OTHERS = """
+mount -t tmpfs -o size=1500k tmpfs "$1/small" || exit 9
+head -c 1000000 /dev/zero > "$1/small/ballast"
+"$2" -m tests.edge_agent.agent_process "$3" &
+agent=$!
+trap 'kill -TERM $agent' TERM
+while [ ! -e "$1/room" ]; do sleep 0.05; done
+rm "$1/small/ballast" && touch "$1/emptied"
+while kill -0 $agent 2>/dev/null; do wait $agent; code=$?; done
+exit $code
+"""
+
+
+def feed(box: Box, first: int, count: int, *, dark: bool) -> set[str]:
+    """Put dark pictures, which are worth 1, or light ones, which are kept by chance and worth 0.1."""
+    names = set()
+    for number in range(first, first + count):
+        content = jpeg((number % 50) + (0 if dark else 150)) + number.to_bytes(4, "big")
+        put_image(box.frames, f"part-{number:05d}__0.jpg", content)
+        names.add(sample_id_of(content))
+    return names
+
+
+def evicted(box: Box) -> int:
+    count = box.reported("outbox_evicted")
+    return count if isinstance(count, int) else 0
+
+
+def test_on_a_disk_that_is_really_full_the_least_valuable_goes_first(full_box: Box) -> None:
+    """Valuable examples take the places of the others; each loss is counted; with room again all is kept."""
+    box = full_box
+    config = box.configure(data_dir="small/data")
+    config.write_text(config.read_text().replace("random_share = 0.0", "random_share = 1.0"))
+    box.cloud.gives_grants = False
+    box.run([*NAME_SPACE, "sh", "-c", FULL_OF_OTHERS, "sh", str(box.folder), sys.executable, str(config)])
+    light = feed(box, 0, 200, dark=False)
+    wait_until(lambda: box.reported("frames_inspected") == 200, 30, "every frame to be inspected")
+    wait_until(lambda: "outbox.full" in box.log(), 10, "the full disk to be told")
+    wait_until(lambda: box.accounted() == 200, 10, "every example to be kept or counted")
+    refused = box.reported("outbox_lost")
+    assert isinstance(refused, int)
+    assert refused > 0
+    assert box.reported("outbox_evicted") == 0
+    # The more valuable ones find their places, and the loop goes on.
+    dark = feed(box, 200, 10, dark=True)
+    wait_until(lambda: box.reported("frames_inspected") == 210, 30, "every frame to be inspected")
+    wait_until(lambda: box.accounted() == 210, 10, "every example to be kept or counted")
+    lost, waiting = box.reported("outbox_lost"), box.reported("outbox_waiting")
+    assert isinstance(waiting, int)
+    assert lost == refused + evicted(box)
+    assert evicted(box) > 0
+    # With space again, the next ones are kept beside all others.
+    (box.folder / "room").touch()
+    wait_until((box.folder / "emptied").exists, 10, "room")
+    more = feed(box, 210, 20, dark=False)
+    wait_until(lambda: box.reported("outbox_waiting") == waiting + 20, 20, "the next ones to be kept")
+    wait_until(lambda: box.reported("problem") == "", 20, "the problems to end")
+    box.cloud.gives_grants = True
+    wait_until(lambda: box.reported("outbox_waiting") == 0, 30, "the outbox to be empty")
+    assert dark | more <= set(box.cloud.catalog)
+    assert len(box.cloud.catalog) == waiting + 20
+    assert len(light & set(box.cloud.catalog)) == waiting - 10
     assert box.signal(signal.SIGTERM) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,33 @@ from edge_agent.counters import DROPPED, INSPECTED, LOST, Counters
 from edge_agent.events import Events
 from edge_agent.loop import InspectionLoop, LoopOptions, LoopParts
 from edge_agent.mining import Miner, NothingSeen, UncertainScore
+from edge_agent.mining.seen import SeenFrame
 from edge_agent.model_slot import ModelSlot, ServingModel
 from edge_agent.outbox import DiskGuard, Outbox, OutboxWriter
 from edge_agent.parts import FinishedPart
 from edge_agent.sources import Capture, CaptureHooks, CaptureOptions, MemoryReader
-from fleet_contracts.samples import ClassRule, DecisionRules
+from fleet_contracts.samples import ClassRule, DecisionRules, Reason
 from tests.edge_agent.builders import boxes, config_of, frame_of, model_of
 from tests.helpers import wait_until
+
+
+class Watching:
+    """Be a mining rule that keeps nothing and remembers what it was shown."""
+
+    def __init__(self, seen: list[SeenFrame]) -> None:
+        self._seen = seen
+
+    def check(self, seen: SeenFrame) -> Reason | None:
+        self._seen.append(seen)
+        return None
 
 
 class Line:
     """Be a loop with everything around it, without a camera and with an outbox of its own."""
 
-    def __init__(self, folder: Path, mode: str = "every", guard: DiskGuard | None = None) -> None:
+    def __init__(
+        self, folder: Path, mode: str = "every", guard: DiskGuard | None = None, *, overlap: bool = False
+    ) -> None:
         config = config_of(folder)
         self.reader, self.counters, self.events = MemoryReader(), Counters(), Events()
         self.outbox = Outbox(folder / "outbox", guard or DiskGuard(10**9, 0))
@@ -41,15 +56,19 @@ class Line:
         )
         self.slot = ModelSlot()
         self.decided: list[FinishedPart] = []
+        self.seen: list[SeenFrame] = []
         parts = LoopParts(
             self.capture,
             self.slot,
-            Miner([UncertainScore(0.2, 0.6), NothingSeen(0.2)]),
+            Miner([UncertainScore(0.2, 0.6), NothingSeen(0.2), Watching(self.seen)]),
             self.writer,
             self.counters,
             self.events,
         )
-        options = LoopOptions("cam0", part_idle_s=0.05, poll_s=0.02, on_decision=self.decided.append)
+        self.heart, self.times = parts.heart, parts.times
+        options = LoopOptions(
+            "cam0", part_idle_s=0.05, poll_s=0.02, on_decision=self.decided.append, overlap=overlap
+        )
         self.stop = threading.Event()
         self.thread = threading.Thread(
             target=InspectionLoop(parts, options).run, args=(self.stop,), daemon=True
@@ -111,7 +130,7 @@ def test_frames_are_inspected_decided_and_mined(make_line: Callable[..., Line]) 
 
     line.serve(model_of(1, answer))
     line.start()
-    line.reader.feed(*[frame_of(seed) for seed in levels])
+    line.reader.feed(*[frame_of(seed, token=str(seed)) for seed in levels])
     line.inspected(3)
     wait_until(line.writer.is_idle, 5, "the writer")
     assert [part.decision.verdict for part in line.decided] == ["reject", "unsure", "accept"]
@@ -138,10 +157,10 @@ def test_a_swap_happens_between_two_frames_and_is_measured(make_line: Callable[.
     line = make_line()
     line.serve(model_of(1, boxes((0.4, 0))))
     line.start()
-    line.reader.feed(*[frame_of(seed) for seed in range(20)])
+    line.reader.feed(*[frame_of(seed, token=str(seed)) for seed in range(20)])
     line.inspected(5)
     line.serve(model_of(2, boxes((0.5, 0))))
-    line.reader.feed(*[frame_of(seed) for seed in range(20, 40)])
+    line.reader.feed(*[frame_of(seed, token=str(seed)) for seed in range(20, 40)])
     line.inspected(40)
     wait_until(line.writer.is_idle, 5, "the writer")
     report = line.slot.swap_report()
@@ -307,3 +326,127 @@ def test_the_loop_ends_when_the_source_does(make_line: Callable[..., Line]) -> N
     line.thread.join(5)
     assert not line.thread.is_alive()
     assert line.counters.value(INSPECTED) == 2
+
+
+def test_a_part_is_decided_in_the_turn_of_its_last_frame(make_line: Callable[..., Line]) -> None:
+    """A source that knows the part is complete gets its decision at once, with the first frame's time."""
+    line = make_line()
+    line.serve(model_of(1, boxes((0.9, 0))))
+    line.start()
+    first = frame_of(1, part="p", number=0)
+    last = replace(frame_of(2, part="p", number=1), last_in_part=True)
+    line.reader.feed(first, last)
+    wait_until(lambda: len(line.decided) == 1, 5, "the decision")
+    part = line.decided[0]
+    assert (part.part_id, part.frames, part.camera) == ("p", 2, "cam0")
+    assert (part.captured_mono, part.captured_at) == (first.captured_mono, first.captured_at)
+
+
+def test_a_picture_that_shows_nothing_is_not_accepted(make_line: Callable[..., Line]) -> None:
+    """A frame the source calls black or frozen is never taken for a good part, nor shown to the model."""
+    line = make_line()
+    line.serve(model_of(1, boxes()))
+    line.start()
+    line.reader.feed(replace(frame_of(1), fault="black"), frame_of(2))
+    line.inspected(2)
+    assert [part.decision.verdict for part in line.decided] == ["unsure", "accept"]
+    assert [seen.part_id for seen in line.seen] == ["part-2"]
+
+
+def test_rules_are_shown_all_there_is_to_a_frame(make_line: Callable[..., Line]) -> None:
+    """Mining looks at picture, size, class names and the operator's flag."""
+    line = make_line()
+    line.serve(model_of(1, boxes((0.9, 1))))
+    line.start()
+    frame = replace(frame_of(7, number=3), flag="operator")
+    line.reader.feed(frame)
+    line.inspected(1)
+    seen = line.seen[0]
+    assert seen.image is frame.image
+    assert (seen.frame_size, seen.flag, seen.frame_in_part) == ((64, 64), "operator", 3)
+    assert seen.class_names == ("scratch", "missing")
+
+
+def test_an_idle_line_goes_on_beating(make_line: Callable[..., Line]) -> None:
+    """Without a frame, and even without a first model, the loop turns many times a second."""
+    line = make_line()
+    line.start()
+    wait_until(lambda: line.heart.beats > 10, 5, "beats without a model")
+    line.serve(model_of(1, boxes()))
+    wait_until(lambda: line.slot.current() is not None, 5, "the first model")
+    beats = line.heart.beats
+    wait_until(lambda: line.heart.beats > beats + 10, 5, "beats without a frame")
+    assert line.heart.engine_since_mono == 0.0
+
+
+def test_a_hung_engine_is_told_from_an_idle_line(make_line: Callable[..., Line]) -> None:
+    """While the engine is at a frame, the heart says since when."""
+    line = make_line()
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hang(canvas: np.ndarray) -> Detections:
+        entered.set()
+        go_on.wait(10)
+        return boxes()
+
+    line.serve(model_of(1, hang))
+    line.start()
+    before = time.monotonic()
+    line.reader.feed(frame_of(1))
+    assert entered.wait(5)
+    assert line.heart.engine_since_mono >= before
+    go_on.set()
+    line.inspected(1)
+    assert line.heart.engine_since_mono == 0.0
+
+
+def test_every_stage_of_a_frame_is_timed(make_line: Callable[..., Line]) -> None:
+    """What a frame's time was spent on adds up to no more than its turn."""
+    line = make_line()
+    line.serve(model_of(1, boxes((0.9, 0))))
+    line.start()
+    line.reader.feed(*[frame_of(seed) for seed in range(20)])
+    line.inspected(20)
+    wait_until(lambda: line.times.count == 20, 5, "20 timed frames")
+    parts = [
+        line.times.quantiles(stage, (0.5,))[0] for stage in ("prepare", "engine", "decode", "decide", "mine")
+    ]
+    assert all(ms > 0.0 for ms in parts)
+    assert sum(parts) < 2.0 * line.times.quantiles("total", (0.5,))[0]
+    assert line.times.quantiles("wait", (0.0, 1.0))[0] >= 0.0
+
+
+def test_frames_that_overlap_are_decided_as_frames_in_turn(make_line: Callable[..., Line]) -> None:
+    """A head start changes no verdict, loses no frame and survives a swap in the middle."""
+    levels = {40: boxes((0.9, 0)), 120: boxes((0.4, 1)), 220: boxes()}
+
+    def answer(canvas: np.ndarray) -> Detections:
+        time.sleep(0.002)
+        return levels[min(levels, key=lambda level: abs(level - float(canvas.mean())))]
+
+    line = make_line(overlap=True)
+    line.serve(model_of(1, answer))
+    line.start()
+    seeds = [40, 120, 220] * 40
+    frames = [replace(frame_of(seed, part=f"part-{n}"), last_in_part=True) for n, seed in enumerate(seeds)]
+    line.reader.feed(*frames[:60])
+    line.inspected(30)
+    line.serve(model_of(2, answer))
+    line.reader.feed(*frames[60:])
+    line.inspected(120)
+    assert [part.decision.verdict for part in line.decided] == ["reject", "unsure", "accept"] * 40
+    assert [part.part_id for part in line.decided] == [frame.part_id for frame in frames]
+    assert line.counters.value(DROPPED) == 0
+    assert line.slot.swap_report() is not None
+
+
+def test_a_long_part_costs_each_frame_the_same(make_line: Callable[..., Line]) -> None:
+    """Deciding on the two hundredth frame of a part takes no longer than on its tenth."""
+    line = make_line()
+    line.serve(model_of(1, boxes((0.9, 0), (0.2, 1))))
+    line.start()
+    line.reader.feed(*[frame_of(seed, part="long", number=seed) for seed in range(200)])
+    wait_until(lambda: line.times.count >= 200, 20, "all frames of the part")
+    early = np.median(line.times._rings["decide"][5:50])
+    late = np.median(line.times._rings["decide"][150:200])
+    assert late < 4.0 * early

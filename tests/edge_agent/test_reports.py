@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.care.machine import Machine
+from edge_agent.care.watch import Readings
 from edge_agent.counters import Counters
 from edge_agent.events import Events
 from edge_agent.link import LinkOptions, MemoryBroker, MemoryLink
@@ -17,7 +19,7 @@ from edge_agent.reports import Reporter, ReportSources, build_report, will_of
 from edge_agent.still_updater import StillState
 from fleet_contracts import topics
 from fleet_contracts.base import decode
-from fleet_contracts.releases import DeviceReport
+from fleet_contracts.releases import DeviceReport, Vitals
 from tests.edge_agent.builders import DEVICE, TASK, boxes, config_of, example_of, jpeg, model_of
 
 
@@ -118,3 +120,32 @@ def test_a_status_file_that_cannot_be_written_stops_no_report(desk: Desk, tmp_pa
     Reporter(desk.config, link, desk.sources, tmp_path / "missing" / "status.json").report()
     assert "report.status-file" in desk.events.problems()
     assert broker.retained(topics.up(TASK, DEVICE, "status")) is not None
+
+
+def test_vitals_say_how_fast_hot_and_full_the_box_is(desk: Desk) -> None:
+    """What the box measures of itself travels with the report; what it cannot measure is left out."""
+    desk.serve()
+    sources = replace(
+        desk.sources,
+        readings=lambda: Readings(Machine({"cpu": 61.234, "gpu": 50.0}), 10**9, 12.3456, -0.25),
+        frame_ms=lambda: (11.123, 14.5),
+        late_ms=lambda: 3.0,
+    )
+    for second in range(3):
+        sources.pace.sample(float(second), second * 25)
+    vitals = build_report(desk.config, sources).vitals
+    assert vitals == Vitals(
+        frames_per_second=25.0,
+        frame_ms_p50=11.12,
+        frame_ms_p99=14.5,
+        sorter_late_ms_p99=3.0,
+        hottest_celsius=61.23,
+        disk_free_bytes=10**9,
+        clock_skew_s=-0.25,
+        certificate_days=12.35,
+    )
+    desk.counters.add("outbox_evicted", 4)
+    bare = build_report(desk.config, desk.sources)
+    assert bare.outbox_evicted == 4
+    assert bare.vitals is not None
+    assert bare.vitals.frame_ms_p99 is None

@@ -47,6 +47,7 @@ low = 0.2
 high = 0.95
 random_share = 0.0
 max_per_hour = 0
+near_duplicates = true
 [outbox]
 free_floor_mb = 0
 retry_s = 0.2

@@ -10,7 +10,7 @@ from edge_agent.ota.errors import ReleaseRefused
 from edge_agent.ota.rules import Box, choose, files_of, require_fits, require_signed
 from fleet_contracts.ids import sha256_of
 from fleet_contracts.releases import ChannelPolicy, Release, RolloutOrder
-from fleet_contracts.samples import ClassList
+from fleet_contracts.samples import ClassList, DecisionRules
 from tests.flows.releases.release_kit import CHANNEL, TASK, make_release, rules_for
 
 BOX = Box(TASK, CHANNEL, "0.1.0")
@@ -74,6 +74,21 @@ def test_a_class_without_a_rule_is_refused() -> None:
     release = release.model_copy(update={"decision_rules": rules_for(("scratch", "missing"))})
     with pytest.raises(ReleaseRefused, match="decision rule"):
         require_fits(release, 5, BOX, None)
+
+
+@pytest.mark.parametrize("where", ["rules", "class", "region"])
+def test_decision_rules_from_the_future_are_refused(where: str) -> None:
+    """A key this agent would leave out would make it judge otherwise than the gate did (law 6)."""
+    release, _ = make_release(5)
+    rules = release.decision_rules.model_dump(mode="json")
+    rules["regions"] = [{"name": "board", "polygon": [[0, 0], [1, 0], [1, 1]]}]
+    known = release.model_copy(update={"decision_rules": DecisionRules.model_validate(rules)})
+    require_fits(known, 5, BOX, None)
+    part = {"rules": rules, "class": rules["classes"][0], "region": rules["regions"][0]}[where]
+    part["added_in_2031"] = 1
+    newer = release.model_copy(update={"decision_rules": DecisionRules.model_validate(rules)})
+    with pytest.raises(ReleaseRefused, match="added_in_2031"):
+        require_fits(newer, 5, BOX, None)
 
 
 @pytest.mark.parametrize(("changes", "message"), [
