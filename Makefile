@@ -5,7 +5,7 @@ IMAGES ?=
 MODEL ?=
 SEED ?=
 
-.PHONY: help setup demo demo-base test check lint types soak bench clean
+.PHONY: help setup demo demo-base test check lint types soak bench bench-edge clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,12 +35,16 @@ types:
 	@$(PY) -m mypy
 	@$(PY) -m mypy --python-version 3.10 -p fleet_contracts -p detection -p edge_agent
 
-soak: ## Run the long tests: SIGKILLs over the whole demo
+soak: ## Run the long tests: SIGKILLs over the whole demo, a day offline with power cuts, an idle box
 	@scripts/setup.sh test
 	@$(PY) -m pytest tests -m soak $(ARGS)
 
 bench: setup ## Measure the demo with three seeds, and on real images with IMAGES and MODEL
 	@$(PY) bench/demo.py $(if $(IMAGES),real --images $(IMAGES) --model $(MODEL),line)
 
+bench-edge: setup ## Measure the box's loop beside the bare engine and its peers (ARGS=--quick to try it)
+	@scripts/peers.sh || echo "whetstone: going on without Roboflow's inference; the table says so" >&2
+	@$(PY) bench/edge.py $(if $(MODEL),--model $(MODEL)) $(if $(IMAGES),--images $(IMAGES)) $(ARGS)
+
 clean: ## Remove what the targets above made, but for the packages
-	@rm -rf .whetstone-demo* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .whetstone-demo* .whetstone-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,6 +23,8 @@ if [ "$purpose" = test ]; then
     has gst-launch-1.0 || wanted="$wanted gstreamer1.0-tools"
     compgen -G '/usr/lib/*/girepository-1.0/GstRtspServer-1.0.typelib' >/dev/null || \
         wanted="$wanted gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-rtsp python3-gi"
+    # gdppay, through which frames leave a pipeline.
+    compgen -G '/usr/lib/*/gstreamer-1.0/libgstgdp.so' >/dev/null || wanted="$wanted gstreamer1.0-plugins-bad"
     has gcc || wanted="$wanted gcc libc6-dev"
     has ip || wanted="$wanted iproute2"
 fi
