@@ -81,3 +81,31 @@ def test_area_of_turned_boxes_is_zero() -> None:
 def test_concatenate_keeps_order() -> None:
     """Rows of several frames follow each other."""
     assert Detections.concatenate([SOME.select(slice(1)), SOME.select(slice(1, 3))]) == SOME
+
+
+def with_runner_up(found: Detections, *values: float) -> Detections:
+    return Detections(found.xyxy, found.confidence, found.class_id, np.asarray(values, np.float32))
+
+
+def test_the_runner_up_goes_with_its_rows() -> None:
+    """Choosing and joining rows keeps the optional column parallel; it counts for equality."""
+    told = with_runner_up(SOME, 0.3, 0.2, 0.1)
+    chosen = told.select(np.array([2, 0])).runner_up
+    assert chosen is not None
+    np.testing.assert_allclose(chosen, [0.1, 0.3])
+    assert told != SOME
+    assert (
+        Detections.concatenate([told.select(slice(1)), Detections.empty(), told.select(slice(1, 3))]) == told
+    )
+
+
+def test_a_runner_up_that_some_rows_lack_is_not_told_of_any() -> None:
+    """Rows without the column are not given numbers nobody measured."""
+    told = with_runner_up(SOME, 0.3, 0.2, 0.1)
+    assert Detections.concatenate([told, SOME]).runner_up is None
+
+
+def test_a_runner_up_of_another_length_is_refused() -> None:
+    """The optional column is parallel like the others."""
+    with pytest.raises(ShapeError, match=r"\(2,\) for 3 rows"):
+        with_runner_up(SOME, 0.3, 0.2)

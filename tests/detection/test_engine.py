@@ -29,12 +29,12 @@ Build = Callable[[Letterbox, Path], Engine]
 def onnx_engine(letterbox: Letterbox, folder: Path) -> Engine:
     content = save(MODEL, folder / "model.onnx").read_bytes()
     session = open_session(content, "model.onnx", threads=1, providers=None)
-    return OnnxEngine(session, describe(session, content, "model.onnx"), letterbox.canvas)
+    return OnnxEngine(session, describe(session, content, "model.onnx"), [letterbox.canvas])
 
 
 def memory_engine(letterbox: Letterbox, folder: Path) -> Engine:
     return MemoryEngine(
-        letterbox.canvas, lambda canvas: detections((8, 8, 24, 24, float(canvas.mean()) / 255.0, 0))
+        [letterbox.canvas], lambda canvas: detections((8, 8, 24, 24, float(canvas.mean()) / 255.0, 0))
     )
 
 
@@ -48,7 +48,7 @@ def test_a_run_reads_the_canvas_as_it_is_now(build: Build, tmp_path: Path) -> No
     engine = build(letterbox, tmp_path)
     for grey in (0, 51, 255):
         letterbox.fill(np.full((64, 64, 3), grey, np.uint8))
-        raw, _ = engine.run()
+        (raw,), _ = engine.run()
         assert raw.shape == (1, 1, 6)
         assert raw.dtype == np.float32
         np.testing.assert_allclose(raw[0, 0], [8, 8, 24, 24, grey / 255, 0], rtol=1e-5)

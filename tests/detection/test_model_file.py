@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,3 +107,19 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     """A path that cannot be read as a file is an error about the file."""
     with pytest.raises(ModelFileError, match="readable"):
         read_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"strides": (8, 16)}, {"strides": (8, 16, 64)}, {"strides": ()}, {"class_names": ("a", "b", "c")}],
+    ids=["output-left-out", "other-grid", "no-strides", "other-classes"],
+)
+def test_an_early_head_must_have_the_levels_it_names(changes: dict[str, object], tmp_path: Path) -> None:
+    """A head that ends early is only decoded when every stride's grid and class count fit."""
+    spec = InputSpec(width=64, height=64, head="dfl", strides=(8, 16, 32))
+    names = changes.pop("class_names", ("scratch", "missing"))
+    spec = spec.model_copy(update=changes)
+    properties = (("whetstone.input_spec", encode(spec).decode()), ("whetstone.classes", json.dumps(names)))
+    path = save(TinyModel(head="dfl", properties=properties), tmp_path / "odd.onnx")
+    with pytest.raises(ModelFileError, match=r"strides|boxes_64|also"):
+        read_model(path)

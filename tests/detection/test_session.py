@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import queue
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from detection.errors import EngineFailed, ModelFileError, ModelOutputError, ShapeError
 from detection.memory import memory_detector
-from detection.session import Detector, DetectorOptions
+from detection.session import Detector, DetectorOptions, Prepared
 from tests.detection.builders import detections
 from tests.detection.onnx_models import Row, TinyModel, save
 
@@ -23,13 +25,16 @@ ON_FRAME = [[20.0, 20.0, 60.0, 60.0], [24.0, 24.0, 44.0, 44.0]]
 MODELS = [
     TinyModel(ROWS),
     TinyModel(ROWS, head="end2end"),
+    TinyModel(ROWS, head="dfl"),
     TinyModel(ROWS, objectness=True),
     TinyModel(ROWS, dynamic=True),
     TinyModel(ROWS, head="end2end", dynamic=True),
 ]
 
 
-@pytest.mark.parametrize("model", MODELS, ids=["dense", "end2end", "objectness", "dense-n", "end2end-n"])
+@pytest.mark.parametrize(
+    "model", MODELS, ids=["dense", "end2end", "dfl", "objectness", "dense-n", "end2end-n"]
+)
 def test_every_head_answers_in_frame_pixels(model: TinyModel, tmp_path: Path) -> None:
     """All heads, with fixed and with open sizes, give the same boxes on the frame."""
     detector = Detector.load(save(model, tmp_path / "model.onnx"))
@@ -112,7 +117,7 @@ def test_a_frame_that_cannot_be_drawn_leaves_the_detector_usable(tmp_path: Path)
     assert len(detector.infer(FRAME).detections) == 1
 
 
-@pytest.mark.parametrize("model", MODELS[:2], ids=["dense", "end2end"])
+@pytest.mark.parametrize("model", MODELS[:3], ids=["dense", "end2end", "dfl"])
 def test_a_frame_allocates_nothing_large(model: TinyModel, tmp_path: Path) -> None:
     """In steady state a 1080p frame is answered with less than 64 kB of new memory."""
     detector = Detector.load(save(model, tmp_path / "model.onnx"))
@@ -140,3 +145,61 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
     """Loading nothing says which file was wanted."""
     with pytest.raises(ModelFileError, match="absent.onnx"):
         Detector.load(tmp_path / "absent.onnx")
+
+
+def test_a_frame_may_be_prepared_while_the_engine_runs_on_another(tmp_path: Path) -> None:
+    """Whatever is prepared meanwhile, each frame gets the answer it gets alone."""
+    detector = Detector.load(save(TinyModel(slope=1.0, offset=0.0), tmp_path / "model.onnx"))
+    frames = [np.full((48, 64, 3), level, np.uint8) for level in range(60, 250, 2)]
+    alone = [detector.infer(frame).detections for frame in frames]
+    ready: queue.Queue[Prepared] = queue.Queue(1)
+
+    def prepare() -> None:
+        for frame in frames:
+            ready.put(detector.prepare(frame))
+
+    thread = threading.Thread(target=prepare, daemon=True)
+    thread.start()
+    together = [detector.detect(ready.get(timeout=10)).detections for _ in frames]
+    thread.join(10)
+    assert together == alone
+
+
+def test_a_drawing_that_is_gone_is_drawn_again(tmp_path: Path) -> None:
+    """A frame whose canvas was used since is inspected all the same, and not as the frame drawn over it."""
+    detector = Detector.load(save(TinyModel(slope=1.0, offset=0.0), tmp_path / "model.onnx"))
+    bright, dark = np.full((64, 64, 3), 220, np.uint8), np.zeros((64, 64, 3), np.uint8)
+    expected = detector.infer(bright).detections
+    prepared = detector.prepare(bright)
+    for _ in range(5):
+        detector.prepare(dark)
+    assert detector.detect(prepared).detections == expected
+    assert detector.detect(prepared).detections == expected
+
+
+def test_a_frame_prepared_for_another_model_is_prepared_again(tmp_path: Path) -> None:
+    """A swap between preparing and inspecting changes the canvas's size, and loses no frame."""
+    old = Detector.load(save(TinyModel(), tmp_path / "old.onnx"))
+    new = Detector.load(save(TinyModel(width=96, height=32), tmp_path / "new.onnx"))
+    prepared = old.prepare(FRAME)
+    assert new.detect(prepared).detections == new.infer(FRAME).detections
+
+
+def test_frames_of_other_sizes_mid_stream_are_placed_anew(tmp_path: Path) -> None:
+    """A camera that changes its size gets boxes in the pixels of each frame, on every canvas."""
+    detector = Detector.load(save(TinyModel(ROWS, head="dfl"), tmp_path / "model.onnx"))
+    sizes = [(96, 128), (48, 64), (64, 64), (96, 128), (200, 50), (96, 128)]
+    found = [detector.infer(np.full((*size, 3), 255, np.uint8)).detections for size in sizes * 3]
+    for size, one in zip(sizes * 3, found, strict=True):
+        assert one.xyxy[:, 2].max() <= size[1]
+        assert one == found[sizes.index(size)]
+
+
+def test_the_runner_up_is_told_by_heads_with_class_scores(tmp_path: Path) -> None:
+    """How close the second-best class came is known where the head gives every class's score."""
+    for head, told in (("dense", True), ("dfl", True), ("end2end", False)):
+        model = TinyModel(ROWS, head=head)  # type: ignore[arg-type]
+        found = Detector.load(save(model, tmp_path / f"{head}.onnx")).infer(FRAME).detections
+        assert (found.runner_up is not None) == told
+        if found.runner_up is not None:
+            np.testing.assert_allclose(found.runner_up, 0.0, atol=1e-6)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from detection.decision import Decision
+from detection.decision import Decision, FrameView
 from detection.detections import Detections
 from detection.metrics.parts import decide_parts, part_report
-from fleet_contracts.samples import ClassRule, DecisionRules
+from fleet_contracts.samples import ClassRule, DecisionRules, Region
 from tests.detection.builders import detections, truth
 
 ACCEPT, REJECT, UNSURE = Decision("accept"), Decision("reject"), Decision("unsure")
@@ -67,3 +67,24 @@ def test_lists_of_different_length_are_refused() -> None:
     """One truth per decision."""
     with pytest.raises(ValueError):
         part_report([ACCEPT], [])
+
+
+def test_what_the_rules_leave_out_makes_no_part_bad() -> None:
+    """A defect outside the regions, or below its least area, is neither an escape nor a reason to reject."""
+    left = Region(name="left", polygon=((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)))
+    rules = DecisionRules(
+        classes=(
+            ClassRule(name="a", reject_at=0.5, unsure_at=0.25, min_area_px=50.0),
+            ClassRule(name="b", reject_at=0.5, unsure_at=0.25),
+        ),
+        regions=(left,),
+    )
+    rows = {
+        "inside": (10, 10, 20, 20),
+        "outside": (70, 10, 80, 20),
+        "too small": (10, 10, 15, 15),
+    }
+    frames = [(name, detections((*box, 0.9, 0)), truth((*box, 0), known=2)) for name, box in rows.items()]
+    decisions, bad = decide_parts(frames, rules, ("a", "b"), [FrameView((100, 100))] * 3)
+    assert [decision.verdict for decision in decisions] == ["reject", "accept", "accept"]
+    assert bad == (True, False, False)

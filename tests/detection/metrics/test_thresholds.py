@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from detection.decision import reject_thresholds
+from detection.decision import FrameView, reject_thresholds
 from detection.detections import Detections
+from detection.errors import RulesError
 from detection.metrics.recall import recall_at
 from detection.metrics.thresholds import ThresholdOptions, choose_rules
+from fleet_contracts.samples import Region
 from tests.detection.builders import detections, random_scene, truth
 
 BOX = (0, 0, 10, 10)
@@ -76,3 +78,20 @@ def test_no_other_threshold_has_a_better_f1(seed: int) -> None:
     chosen = choose_rules(found, there, ("scratch",)).classes[0].reject_at
     best = max(f1(threshold) for threshold in np.linspace(0.1, 0.9, 161))
     assert f1(chosen) >= best - 1e-9
+
+
+def test_what_the_rules_do_not_look_at_has_no_say() -> None:
+    """Boxes outside the regions or below the least area move no threshold, and the rules carry both on."""
+    left = Region(name="left", polygon=((0.0, 0.0), (0.4, 0.0), (0.4, 1.0), (0.0, 1.0)))
+    found = [detections((*BOX, 0.8, 0), (*STRAY, 0.85, 0), (20, 20, 22, 22, 0.83, 0)), detections()]
+    there = [truth((*BOX, 0), known=1), truth((*STRAY, 0), known=1)]
+    options = ThresholdOptions(min_frames=2, min_area_px={"scratch": 25.0}, regions=(left,))
+    chosen = choose_rules(found, there, ("scratch",), options, [FrameView((100, 100))] * 2)
+    assert chosen.classes[0].reject_at == pytest.approx(0.45)
+    assert (chosen.classes[0].min_area_px, chosen.min_frames, chosen.regions) == (25.0, 2, (left,))
+
+
+def test_a_least_area_for_a_class_that_there_is_not_is_refused() -> None:
+    """A slip of the pen in a class's name must not switch its least area off."""
+    with pytest.raises(RulesError, match="scrach"):
+        choose_rules([], [], ("scratch",), ThresholdOptions(min_area_px={"scrach": 25.0}))
