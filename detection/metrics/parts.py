@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from detection.decision import Decision, decide_part
+from detection.decision import NO_VIEW, Decision, FrameView, PartJudge, counting_rows
 from detection.detections import Detections
 from detection.metrics.matching import GroundTruth
 from fleet_contracts.samples import DecisionRules
@@ -82,26 +82,32 @@ def decide_parts(
     frames: Sequence[tuple[str, Detections, GroundTruth]],
     rules: DecisionRules,
     class_names: Sequence[str],
+    views: Sequence[FrameView] | None = None,
 ) -> tuple[tuple[Decision, ...], tuple[bool, ...]]:
     """Decide on every part as the box would, for `part_report`.
 
-    Detections of classes that a frame's labels do not know are left out (law 9).
+    Detections of classes that a frame's labels do not know are left out (law 9). A part is bad if it shows
+    a true box that the rules look at: one that is too small for its class, or whose centre the regions
+    leave out, is by the rules no defect.
 
     Args:
         frames: part id, detections and truth of each frame, a part's frames in any order.
         rules: must name every class of the model.
         class_names: in the order of the class ids.
+        views: size and camera of each frame; rules with regions need them.
 
     Returns:
         Decision and badness of each part, in the order in which the parts first appear.
     """
-    found: dict[str, list[Detections]] = {}
+    judges: dict[str, PartJudge] = {}
     bad: dict[str, bool] = {}
-    for part_id, detections, truth in frames:
-        found.setdefault(part_id, []).append(truth.known_part(detections))
-        bad[part_id] = bad.get(part_id, False) or len(truth) > 0
-    decisions = tuple(decide_part(of_part, rules, class_names) for of_part in found.values())
-    return decisions, tuple(bad.values())
+    of_each = views if views is not None else [NO_VIEW] * len(frames)
+    for (part_id, detections, truth), view in zip(frames, of_each, strict=True):
+        judge = judges.setdefault(part_id, PartJudge(rules, class_names))
+        judge.add(truth.known_part(detections), view)
+        shows = counting_rows((truth.xyxy, truth.class_id), rules, class_names, view)
+        bad[part_id] = bad.get(part_id, False) or bool(shows.any())
+    return tuple(judge.decision for judge in judges.values()), tuple(bad.values())
 
 
 def _rate(count: int, of: int) -> float:
