@@ -3,7 +3,7 @@
 Four layouts are read: `end2end` (1, n, 6) of YOLO26 and YOLOv10; `dfl` of our own exports, which ends before
 the boxes are decoded (`detection.dfl`); `dense` (1, 4 + classes, n) of yolov5u, YOLOv8 and YOLO11;
 `objectness` (1, n, 5 + classes) of the older YOLOv5. All but the first hold many boxes per object and go
-through suppression within each class.
+through suppression within each class. Numbers that are none are an error: a broken engine finds nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ import numpy as np
 from detection.detections import Detections, Floats, Ints
 from detection.dfl import DflDecoder, Level
 from detection.errors import ShapeError
-from detection.suppression import DEFAULT_OPTIONS, DecodeOptions, strongest, suppress
+from detection.suppression import (
+    DEFAULT_OPTIONS,
+    DecodeOptions,
+    require_numbers,
+    require_places,
+    strongest,
+    suppress,
+)
 
 if TYPE_CHECKING:
     from detection.model_file import ModelFile
@@ -43,8 +50,9 @@ def decode_end2end(raw: Floats, options: DecodeOptions = DEFAULT_OPTIONS) -> Det
     if raw.ndim != 3 or raw.shape[0] != 1 or raw.shape[2] != 6:
         raise ShapeError(expected="(1, n, 6)", got=str(raw.shape), where="end2end output")
     rows = raw[0]
+    require_numbers(rows[:, 4], "end2end output")
     rows = rows[rows[:, 4] >= options.min_confidence]
-    rows = rows[np.isfinite(rows).all(axis=1)]
+    require_places(rows)
     order = np.argsort(-rows[:, 4], kind="stable")[: options.max_detections]
     rows = rows[order]
     return Detections(rows[:, :4], np.minimum(rows[:, 4], 1.0), rows[:, 5].astype(np.int64))
@@ -61,11 +69,13 @@ def decode_objectness(raw: Floats, options: DecodeOptions = DEFAULT_OPTIONS) -> 
     """Read (1, n, 5 + classes) rows of centre, size, objectness and class scores, in canvas pixels."""
     if raw.ndim != 3 or raw.shape[0] != 1 or raw.shape[2] < 6:
         raise ShapeError(expected="(1, n, 5 + classes)", got=str(raw.shape), where="objectness output")
+    require_numbers(raw[0, :, 4], "objectness output")
     index = np.flatnonzero(raw[0, :, 4] >= options.min_confidence)
     rows = raw[0, index]
     scores = rows[:, 5:] * rows[:, 4:5]
     class_id = scores.argmax(axis=1)
     best = scores[np.arange(len(index)), class_id]
+    require_numbers(best, "objectness output")
     kept = strongest(np.flatnonzero(best >= options.min_confidence), best, options.max_candidates)
     found = Detections(_corners(rows[kept, :4]), best[kept], class_id[kept])
     return suppress(found, options)
@@ -92,6 +102,7 @@ class DenseDecoder:
             )
         scores = raw[0, 4:]
         np.max(scores, axis=0, out=self._best)
+        require_numbers(self._best, "dense output")
         np.greater_equal(self._best, self._options.min_confidence, out=self._passes)
         index = strongest(np.flatnonzero(self._passes), self._best, self._options.max_candidates)
         class_id, second = _best_classes(scores, index)

@@ -16,7 +16,7 @@ import numpy as np
 
 from detection.detections import Detections, Floats, Ints
 from detection.errors import ShapeError
-from detection.suppression import DEFAULT_OPTIONS, DecodeOptions, strongest, suppress
+from detection.suppression import DEFAULT_OPTIONS, DecodeOptions, require_numbers, strongest, suppress
 
 _SMALLEST_LOGIT = np.float32(-80.0)
 """Below it exp() overflows a float32; the sigmoid is 0 there anyway."""
@@ -75,10 +75,12 @@ class DflDecoder:
 
         Raises:
             ShapeError: the outputs have other shapes than the levels.
+            ModelOutputError: a score, or the box of a candidate, is no number.
         """
         flat = self._flattened(outputs)
         for (_, logits), best in zip(flat, self._best_of, strict=True):  # (1)
             np.maximum.reduce(logits, axis=0, out=best)
+        require_numbers(self._best, self._where)
         np.greater_equal(self._best, self._threshold, out=self._passes)  # (2)
         index = self._passes.nonzero()[0]
         if len(index) == 0:

@@ -8,7 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detection.detections import Detections, Floats, Ints, Mask
+from detection.detections import Detections, Floats, Ints
+from detection.errors import ModelOutputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,41 @@ def strongest(index: Ints, scores: Floats, limit: int) -> Ints:
     return np.sort(index[cut])
 
 
+def require_numbers(scores: Floats, where: str) -> None:
+    """Refuse a frame in which some score is no number: nobody inspected that place.
+
+    A half-precision engine that overflows must not look like a good part, nor may a weak detection elsewhere
+    hide it.
+
+    Raises:
+        ModelOutputError: some score is not a number.
+    """
+    # The largest of numbers and not-a-numbers is not a number: one pass, and nothing is allocated.
+    if len(scores) and np.isnan(scores.max()):
+        got = f"{int(np.isnan(scores).sum())} scores that are none"
+        raise ModelOutputError(expected="numbers", got=got, where=where)
+
+
+def require_places(xyxy: Floats) -> None:
+    """Refuse a frame in which something was found, but not where.
+
+    Raises:
+        ModelOutputError: some corner is not a finite number.
+    """
+    if not np.isfinite(xyxy).all():
+        got = f"{int((~np.isfinite(xyxy).all(axis=1)).sum())} boxes that have none"
+        raise ModelOutputError(expected="corners that are numbers", got=got, where="detection output")
+
+
 def suppress(found: Detections, options: DecodeOptions) -> Detections:
-    """Keep the strongest of overlapping boxes of one class, strongest first."""
-    finite: Mask = np.asarray(np.isfinite(found.xyxy).all(axis=1), np.bool_)
-    if not finite.all():
-        found = found.select(finite)
+    """Keep the strongest of overlapping boxes of one class, strongest first.
+
+    Raises:
+        ModelOutputError: something was found at a place that is no number.
+    """
     if len(found) == 0:
         return Detections.empty()
+    require_places(found.xyxy)
     chosen = _survivors(found, options.iou)[: options.max_detections]
     kept = found.select(chosen)
     np.minimum(kept.confidence, 1.0, out=kept.confidence)

@@ -37,6 +37,7 @@ from edge_agent.sources.capture import Capture, CaptureHooks
 from edge_agent.sources.choose import (
     capture_options,
     is_never_silent,
+    part_idle_s,
 )
 from edge_agent.timings import StageTimes
 from edge_agent.upload.uploader import Uploader
@@ -82,7 +83,8 @@ class Agent:
         links = DeskLinks(self._link.publish, self.writer.keep)
         self.captures = CaptureDesk(config, self.miner, links, self.events)
         self.capture = self._new_capture(world)
-        signs = LoopSigns(self.heart, lambda: self.slot.current() is not None)
+        silent_s = self.capture.idle_s if is_never_silent(config.camera) else None
+        signs = LoopSigns(self.heart, lambda: self.slot.current() is not None, silent_s)
         self.sorter = build_sorter(config, self.counters, self.events, signs)
         self.loop = self._new_loop()
         report_sources = self._report_sources()
@@ -211,6 +213,8 @@ class Agent:
         options = LoopOptions(
             camera=camera.name,
             idle_exit_s=camera.idle_exit_s,
+            part_idle_s=part_idle_s(camera),
+            ends_are_told=camera.trigger is not None,
             overlap=overlap,
             on_decision=self.sorter.on_decision,
         )

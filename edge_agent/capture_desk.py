@@ -33,7 +33,11 @@ logger = logging.getLogger("whetstone.edge.captures")
 STATE_FILE = "captures.json"
 LOOK_EVERY_S = 0.5
 SAVE_EVERY_S = 60.0
-"""How often mere progress is stored, to spare the disk; a beginning and an end are stored at once."""
+SAVE_EVERY_FRAMES = 20
+"""How often mere progress is stored, to spare the disk; a beginning and an end are stored at once.
+
+After a kill so many frames, and those of half a second, may be brought twice.
+"""
 JUNK_EVERY_S = 1.0
 """A message nobody can read is answered at most so often, so that junk is not echoed."""
 
@@ -121,7 +125,7 @@ class CaptureDesk:
             )
             self._answer(campaign)
         late = time.monotonic() - self._saved_at >= SAVE_EVERY_S
-        if ended or late or at_the_end or self._changed.is_set():
+        if ended or late or at_the_end or self._changed.is_set() or self._unsaved() >= SAVE_EVERY_FRAMES:
             self._changed.clear()
             self._save()
 
@@ -131,6 +135,11 @@ class CaptureDesk:
         except Exception as error:  # the thread's outer edge: one odd command must not end all
             self._events.note("command.failed", problem=f"{type(error).__name__}: {error}")
             logger.exception("command.failed")
+
+    def _unsaved(self) -> int:
+        """Return the frames that commands brought since their state was stored."""
+        stored = {one.command.command_id: one.kept for one in self._saved if one.is_running}
+        return sum(kept - stored.get(name, 0) for name, kept in self._campaigns.running().items())
 
     def _keep_before(self, campaign: Campaign) -> Campaign:
         """Hand over the frames from before the command, whatever they show."""

@@ -42,6 +42,7 @@ class Counters:
     def __init__(self, stored: Mapping[str, int] | None = None) -> None:
         self._lock = threading.Lock()
         self._totals: Counter[str] = Counter(dict(stored or {}))
+        self._before = dict(self._totals)
         self._changes: Counter[str] = Counter()
 
     def add(self, name: str, count: int = 1) -> None:
@@ -70,6 +71,15 @@ class Counters:
         """Return one count."""
         with self._lock:
             return self._totals[name]
+
+    def since_start(self) -> dict[str, int]:
+        """Return what this process has counted, all of one moment.
+
+        A killed agent loses the counts of its last seconds. A monitor takes a count that went back for a new
+        one and adds all of it, so it gets counts that begin at 0 with the process.
+        """
+        with self._lock:
+            return {name: count - self._before.get(name, 0) for name, count in self._totals.items()}
 
     def with_prefix(self, prefix: str) -> dict[str, int]:
         """Return the counts under a prefix, the prefix cut off."""

@@ -16,6 +16,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 
+from edge_agent.redaction import redact
+
 logger = logging.getLogger("whetstone.edge")
 Listener = Callable[[str, Mapping[str, object]], None]
 
@@ -49,7 +51,9 @@ class Events:
             return dict(self._counts)
 
     def set_problem(self, name: str, text: str) -> None:
-        """Let a problem stand; logged only when it is new or has changed."""
+        """Let a problem stand, without the secrets in its text; logged only when it is new or has changed."""
+        # It leaves the box in reports, and not only by the log, which looks after itself.
+        text = redact(text)
         with self._lock:
             known = self._problems.get(name)
             self._problems[name] = text

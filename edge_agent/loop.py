@@ -43,8 +43,7 @@ from fleet_contracts.releases import SwapReport
 if TYPE_CHECKING:
     from detection.session import Prepared
 
-BEAT_AT_LEAST_S = 1.0
-"""The watchdog expects a turn of the loop at least so often, frame or none."""
+BEAT_AT_LEAST_S = 1.0  # for the watchdog, frame or none
 logger = logging.getLogger("whetstone.edge.loop")
 
 
@@ -68,8 +67,11 @@ class LoopOptions:
 
     camera: str
     idle_exit_s: float = 0.0
+    source_hung_s: float = 10.0
     part_idle_s: float = 0.5
-    """A part is decided when no frame came for so long."""
+    """A part is decided when no frame came for so long; must be longer than its frames lie apart."""
+    ends_are_told: bool = False
+    """The source ends every part itself; one that ends otherwise is never accepted."""
     poll_s: float = 0.1
     overlap: bool = False
     """Prepare the next frame on another thread while the engine runs (`prefetch.should_overlap`)."""
@@ -84,7 +86,7 @@ class InspectionLoop:
         self.stage_times = parts.times
         self._parts = parts
         self._options = options
-        self._tracker = PartTracker(camera=options.camera)
+        self._tracker = PartTracker(camera=options.camera, ends_are_told=options.ends_are_told)
         self._prefetch = Prefetch(parts.source, parts.slot) if options.overlap else None
         self._poll_s = min(options.poll_s, BEAT_AT_LEAST_S)
         self._last_result_at = time.monotonic()
@@ -165,11 +167,17 @@ class InspectionLoop:
         """Use a moment without a frame; return whether the loop should end."""
         source = self._parts.source
         self._swap(time.monotonic())
+        self._watch(source.stuck_s())
         if time.monotonic() - self._last_result_at >= self._options.part_idle_s or source.is_ended():
             self._finish(self._tracker.flush())
         if source.is_ended():
             return True
         return 0 < self._options.idle_exit_s <= min(source.idle_s(), time.monotonic() - self._last_result_at)
+
+    def _watch(self, stuck_s: float) -> None:
+        """Tell of a source that hangs in one call, such as a network share; capture says when it is over."""
+        if stuck_s > self._options.source_hung_s:
+            self._parts.events.set_problem("source.hung", "it does not come back from reading a frame")
 
     def _swap(self, at_hand_since: float) -> None:
         """Take an offered model and measure how long the frame at hand had to wait for it."""
@@ -185,6 +193,9 @@ class InspectionLoop:
             gap_ms=round((time.monotonic() - waited_from) * 1000, 3),
             frames_dropped=self._parts.counters.value(names.DROPPED) - self._dropped_then,
         )
+        # What the old model could not do says nothing of this one.
+        for problem in ("model.failed", "rules.failed"):
+            self._parts.events.clear_problem(problem)
         slot.note_swap(report)
         self._parts.events.note("loop.swapped", **report.model_dump(mode="json"))
 
@@ -229,6 +240,17 @@ class InspectionLoop:
         return ready or model.detector.prepare(frame.image)
 
     def _mine(self, frame: Frame, inferred: Inferred, model: ServingModel, decision: Decision) -> None:
+        try:
+            self._ask_miner(frame, inferred, model, decision)
+        except Exception as error:  # an example lost is no reason to stop, and to meet this frame again
+            problem = f"{type(error).__name__}: {error}"
+            self._parts.events.note("loop.mining-failed", problem=problem)
+            self._fails("mining.failed", problem)
+            logger.exception("loop.mining-failed")
+            return
+        self._works("mining.failed")
+
+    def _ask_miner(self, frame: Frame, inferred: Inferred, model: ServingModel, decision: Decision) -> None:
         height, width = frame.image.shape[:2]
         miner = self._parts.miner
         seen = SeenFrame(
@@ -254,8 +276,8 @@ class InspectionLoop:
             decision=decision.verdict,
             reasons=reasons,
         )
-        if reasons:
-            self._parts.writer.keep(kept)
+        if reasons and not self._parts.writer.keep(kept):
+            miner.campaigns.take_back()
         miner.recent.add(kept)
 
     def _fails(self, problem: str, text: str) -> None:

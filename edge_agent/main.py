@@ -25,8 +25,9 @@ from edge_agent.data_folder import LOCK_FILE, STATUS_FILE
 from edge_agent.errors import AgentError
 from edge_agent.logs import log_to_stderr
 from edge_agent.priority import hand_over_quickly, keep_to
+from edge_agent.redaction import redact
 from edge_agent.world import World, real_world
-from fleet_contracts.base import decode
+from fleet_contracts.base import decode, utc_now
 from fleet_contracts.errors import ContractError
 from fleet_contracts.releases import DeviceReport
 
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             output.close()
     except AgentError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{redact(str(error))}\n")
         return EXIT_USAGE
 
 
@@ -95,11 +96,19 @@ def show_status(config: AgentConfig) -> int:
     except (OSError, ContractError):
         sys.stdout.write(f"no report yet at {path}\n")
         return EXIT_OK if running else EXIT_FAILED
+    age_s = (utc_now() - report.reported_at).total_seconds()
+    sys.stdout.write(f"as of {age_s:.0f} s ago; the metrics are of now\n")
     for name, value in report.model_dump(
         mode="json", exclude={"schema_version", "task_id", "device_id"}
     ).items():
-        sys.stdout.write(f"  {name}: {value}\n")
+        sys.stdout.write(f"  {name}: {_in_words(value)}\n")
     return EXIT_OK if running else EXIT_FAILED
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{one} {count}" for one, count in value.items())
+    return str(value)
 
 
 def _parser() -> argparse.ArgumentParser:

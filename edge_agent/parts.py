@@ -50,6 +50,7 @@ class _OpenPart:
     frames: int = 0
     blind: bool = False
     decision: Decision = _UNDECIDED
+    is_whole: bool = False
     judge: PartJudge | None = None
     judged_by: ServingModel | None = None
 
@@ -60,11 +61,16 @@ class PartTracker:
     Args:
         max_frames: after which a part is cut.
         camera: that the frames come from.
+        ends_are_told: the source marks each part's last frame; a part that ends otherwise lacks frames and
+            is never accepted.
     """
 
-    def __init__(self, max_frames: int = MAX_FRAMES, camera: str = "") -> None:
+    def __init__(
+        self, max_frames: int = MAX_FRAMES, camera: str = "", *, ends_are_told: bool = False
+    ) -> None:
         self._max_frames = max_frames
         self._camera = camera
+        self._ends_are_told = ends_are_told
         self._open: _OpenPart | None = None
 
     def begin(self, frame: Frame) -> FinishedPart | None:
@@ -102,6 +108,7 @@ class PartTracker:
         """Mark a frame of the open part as handled."""
         part = self._of(frame)
         part.frames += 1
+        part.is_whole = frame.last_in_part or not self._ends_are_told
         if frame.token:
             part.tokens.append(frame.token)
 
@@ -112,7 +119,7 @@ class PartTracker:
             return None
         return FinishedPart(
             part.part_id,
-            part.decision,
+            part.decision if part.is_whole else _unless_accepted(part.decision),
             tuple(part.tokens),
             part.frames,
             self._camera,

@@ -24,6 +24,7 @@ from edge_agent.link.base import Link, Will
 from edge_agent.metrics.rate import RateMeter
 from edge_agent.model_slot import ModelSlot
 from edge_agent.outbox.outbox import Outbox
+from edge_agent.redaction import redact
 from edge_agent.status_file import REPORTS_PER_WRITE, StatusFile
 from fleet_contracts import topics
 from fleet_contracts.base import encode, utc_now
@@ -103,7 +104,7 @@ def build_report(config: AgentConfig, sources: ReportSources, *, offline: bool =
     updater, counters, serving = sources.updater(), sources.counters, sources.slot.current()
     problems = _problems(sources)
     if updater.problem and not any(updater.problem in text for text in problems):
-        problems.insert(0, updater.problem)
+        problems.insert(0, redact(updater.problem))
     return DeviceReport(
         task_id=config.task_id,
         device_id=config.device_id,

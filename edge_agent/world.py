@@ -56,7 +56,9 @@ def real_world() -> World:
 
     return World(
         link=lambda config, options, events: MqttLink(config.broker, options, events),
-        putter=lambda config: HttpPutter(bucket=TokenBucket(config.upload.rate_limit_kib_s * 1024)),
+        putter=lambda config: HttpPutter(
+            config.upload.ca_file, TokenBucket(config.upload.rate_limit_kib_s * 1024)
+        ),
         updater=Updater,
         reader=folder_or_camera,
         guard=lambda config: DiskGuard.from_config(config.outbox, config.data_dir),
@@ -65,7 +67,7 @@ def real_world() -> World:
 
 def folder_or_camera(config: AgentConfig, seen: set[str], counters: Counters, events: Events) -> FrameReader:
     """Return the reader of the configured source."""
-    buffers = buffers_for(config.camera, config.outbox.queue_frames + config.mining.remember_frames)
+    buffers = buffers_for(config.camera, config.outbox.queue_frames, config.mining.remember_frames)
     quarantine = config.data_dir / "quarantine" if config.privacy.keep_unreadable else None
     folders = SourceFolders(quarantine, buffers)
     return choose_reader(config.camera, folders, seen, counters, events)

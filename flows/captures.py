@@ -1,7 +1,7 @@
 """Ask boxes for frames, and tell what became of it.
 
-Asking only records the command. Ingest sends it to the box, again and again until an answer ends it or its
-time is over (law 1), so nothing is lost when broker or box are away.
+Asking only records the command. Ingest sends it to the box, again and again until an answer ends it (law 1),
+for a week after its time too, so nothing is lost when broker or box are away.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from flows.errors import CaptureRefused
 
 WAITING = "waiting"
 OPEN_OUTCOMES = (WAITING, "accepted")
-"""Outcomes after which a command is still sent."""
+"""Outcomes after which a command is still sent, seldom once its time is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,9 @@ class BrokerSettings(Section):
     password_file: Path | None = None
     tls: bool = False
     ca_file: Path | None = None
+    cert_file: Path | None = None
+    """Own certificate, where the broker wants one; its common name is `whetstone-cloud` in our ACL."""
+    key_file: Path | None = None
 
 
 class DatabaseSettings(Section):

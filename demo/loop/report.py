@@ -132,7 +132,7 @@ def _run_table(story: ReportStory) -> Table:
         ("training", f"{train_seconds(outcome):.0f} s, {len(record.epochs) if record else 0} epochs"),
         ("releases", f"{state.base_version} before, {state.new_version} now"),
         ("frames dropped in the swap", str(outcome.frames_dropped)),
-        ("longest gap between two frames in the swap", f"{_longest_gap(outcome):.1f} ms"),
+        ("longest wait of a frame for the swap", f"{_longest_wait(outcome):.3f} ms"),
         ("examples uploaded", str(outcome.glance.mined)),
         ("examples lost", str(outcome.examples_lost)),
         ("times the demo was started in this folder", str(state.starts)),
@@ -140,7 +140,7 @@ def _run_table(story: ReportStory) -> Table:
     return Table("The loop", ("what", "figure"), rows)
 
 
-def _longest_gap(outcome: Outcome) -> float:
+def _longest_wait(outcome: Outcome) -> float:
     swaps = [report.last_swap for report in outcome.glance.devices.values()]
     return max((swap.gap_ms for swap in swaps if swap), default=0.0)
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Final
 
 import urllib3
@@ -19,14 +20,15 @@ EARLIEST: Final = datetime(2026, 1, 1, tzinfo=timezone.utc)
 ASK_WITHIN_S: Final = 4.0
 
 
-def skew_against(url: str, timeout_s: float = ASK_WITHIN_S) -> float | None:
+def skew_against(url: str, ca_file: Path | None = None, *, timeout_s: float = ASK_WITHIN_S) -> float | None:
     """Return by how many seconds the box's clock is ahead of a server's, None when its answer has no date.
 
     Raises:
         urllib3.exceptions.HTTPError: the server does not answer.
     """
     asked = utc_now()
-    with urllib3.PoolManager(timeout=timeout_s, retries=False) as pool:
+    authorities = None if ca_file is None else str(ca_file)
+    with urllib3.PoolManager(timeout=timeout_s, retries=False, ca_certs=authorities) as pool:
         answer = pool.request("HEAD", url, redirect=False)
     answered = utc_now()
     try:

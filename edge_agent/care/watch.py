@@ -90,7 +90,7 @@ class MachineWatch:
 
     def _skew(self) -> float | None:
         try:
-            return skew_against(self._config.releases.url)
+            return skew_against(self._config.releases.url, self._config.releases.ca_file)
         except urllib3.exceptions.HTTPError:
             return None
 

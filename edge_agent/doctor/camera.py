@@ -20,6 +20,15 @@ from edge_agent.sources.folder import decode_image
 
 FIRST_FRAME_S = 20.0
 BLACK_BELOW = 6.0
+ADVICE = {
+    "rtsp": "Look at cable, power, address and password; try the address with ffplay.",
+    "rtsps": "Look at cable, power, address and password; try the address with ffplay.",
+    "v4l2": "Does the device exist (ls /dev/video*)? Is the user in the group video? Does a program hold it?",
+    "gst": "Run the same pipeline with gst-launch-1.0 and fakesink at its end; it says what is wrong.",
+    "jetson": "Is the camera seen (ls /dev/video*; for csi: does nvargus-daemon run)?",
+    "genicam": "Does the .cti file exist, and does the vendor's viewer see the camera?",
+}
+"""What to look at first, by kind of source."""
 FLAT_BELOW = 1.0
 
 
@@ -110,7 +119,7 @@ class CameraCheck:
                 "fail",
                 self.name,
                 found,
-                "Look at cable, power, address and password; try the address with ffplay.",
+                ADVICE.get(self._camera.source.partition(":")[0], ADVICE["rtsp"]),
             )
             return
         yield from judge_image(frame.image, f"{where}: first frame after {time.monotonic() - began:.1f} s")

@@ -21,7 +21,7 @@ class ClockCheck:
     name = "clock"
 
     def __init__(self, patient: Patient) -> None:
-        self._url = patient.config.releases.url
+        self._releases = patient.config.releases
 
     def check(self) -> Iterator[Finding]:
         """Give the year, the time server, and the skew."""
@@ -36,7 +36,7 @@ class ClockCheck:
         if is_synchronised() is False:
             yield Finding("warn", self.name, "no time server disciplines the clock", SET_IT)
         try:
-            skew = skew_against(self._url)
+            skew = skew_against(self._releases.url, self._releases.ca_file)
         except urllib3.exceptions.HTTPError:
             skew = None
         yield judge_skew(skew, f"{now:%Y-%m-%d %H:%M:%S} UTC")

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from edge_agent.care.running import is_running
@@ -51,7 +52,9 @@ def look_at(path: Path, *, test_outputs: bool) -> list[Finding]:
         return list(judge_config(error))
     running = is_running(config.data_dir / LOCK_FILE)
     first = Finding("ok", "configuration", f"{path}; the agent {'runs' if running else 'does not run'}")
-    return [first, *examine(checks_of(Patient(config, running, test_outputs)))]
+    found = (first, *examine(checks_of(Patient(config, running, test_outputs))))
+    # Addresses and libraries' words may hold credentials, and what a doctor says is sent around.
+    return [replace(one, found=redact(one.found), now=redact(one.now)) for one in found]
 
 
 def judge_config(error: ConfigError) -> Iterator[Finding]:

@@ -51,7 +51,8 @@ class ReleaseCheck:
 
     def _refresh(self, root: bytes, folder: Path) -> Finding:
         url = self._config.releases.url
-        client = TufClient(HttpServer(url, self._wait_s, 4 * self._wait_s), root, folder, Disk())
+        server = HttpServer(url, self._wait_s, 4 * self._wait_s, self._config.releases.ca_file)
+        client = TufClient(server, root, folder, Disk())
         try:
             channel = client.refresh(self._config.task_id, self._config.channel)
         except MetadataExpired as error:

@@ -30,7 +30,7 @@ class StoreCheck:
             yield Finding("ok", NAME, "the store's address is not known yet", now)
             return
         try:
-            skew = skew_against(url)
+            skew = skew_against(url, self._config.upload.ca_file)
         except urllib3.exceptions.HTTPError as error:
             words = f"{url} does not answer: {type(error).__name__}"
             now = "The box reaches the store by the address the grants carry: look at routes, firewall, name."

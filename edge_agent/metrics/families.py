@@ -34,19 +34,19 @@ def families(sources: MetricSources) -> Iterator[Metric]:
 
 def work(sources: MetricSources) -> Iterator[Metric]:
     """Give frames and parts."""
-    counters = sources.counters
+    counted = sources.counters.since_start()
     yield CounterMetricFamily("whetstone_frames_inspected", "Frames the model inspected.",
-                              value=counters.value(names.INSPECTED))  # fmt: skip
+                              value=counted.get(names.INSPECTED, 0))  # fmt: skip
     yield CounterMetricFamily("whetstone_frames_dropped", "Frames nobody inspected.",
-                              value=counters.value(names.DROPPED))  # fmt: skip
+                              value=counted.get(names.DROPPED, 0))  # fmt: skip
     yield CounterMetricFamily("whetstone_frames_unreadable", "Files or frames that do not decode.",
-                              value=counters.value(names.UNREADABLE))  # fmt: skip
+                              value=counted.get(names.UNREADABLE, 0))  # fmt: skip
     yield CounterMetricFamily("whetstone_frames_faulty", "Frames that showed a fault of the camera.",
-                              value=counters.value(names.FAULTY))  # fmt: skip
+                              value=counted.get(names.FAULTY, 0))  # fmt: skip
     yield CounterMetricFamily("whetstone_parts_missed", "Triggered parts of which no frame came.",
-                              value=counters.value(names.MISSED))  # fmt: skip
+                              value=counted.get(names.MISSED, 0))  # fmt: skip
     yield by_label(CounterMetricFamily("whetstone_parts", "Parts by verdict.", labels=["verdict"]),
-                   counters.with_prefix(names.PART))  # fmt: skip
+                   under(counted, names.PART))  # fmt: skip
     yield gauge("whetstone_frames_per_second", "Frames per second over the last ten seconds.", sources.fps())
 
 
@@ -75,7 +75,7 @@ def outputs(sources: MetricSources) -> Iterator[Metric]:
     yield connected
     fates = CounterMetricFamily("whetstone_output_parts", "Parts by output and what became of them.",
                                 labels=["output", "fate"])  # fmt: skip
-    for name, count in sorted(sources.counters.with_prefix(names.OUTPUT).items()):
+    for name, count in sorted(under(sources.counters.since_start(), names.OUTPUT).items()):
         output, _, fate = name.rpartition(".")
         fates.add_metric([output, fate], count)
     yield fates
@@ -83,20 +83,22 @@ def outputs(sources: MetricSources) -> Iterator[Metric]:
 
 def examples(sources: MetricSources) -> Iterator[Metric]:
     """Give what was kept, waits, was lost, and arrived."""
-    counters, outbox = sources.counters, sources.outbox
+    counted, outbox = sources.counters.since_start(), sources.outbox
     yield by_label(CounterMetricFamily("whetstone_examples_kept", "Examples by why they were kept.",
-                                       labels=["reason"]), counters.with_prefix(names.KEPT))  # fmt: skip
+                                       labels=["reason"]), under(counted, names.KEPT))  # fmt: skip
+    # Since the outbox was made: what a start finds damaged must not begin at 0 with it.
+    totals = sources.counters.with_prefix("")
     lost = {
-        "evicted": counters.value(names.EVICTED),
-        "damaged": counters.value(names.DAMAGED),
+        "evicted": totals.get(names.EVICTED, 0),
+        "damaged": totals.get(names.DAMAGED, 0),
     }
-    lost["refused"] = max(0, counters.value(names.LOST) - sum(lost.values()))
+    lost["refused"] = max(0, totals.get(names.LOST, 0) - sum(lost.values()))
     yield by_label(CounterMetricFamily("whetstone_examples_lost", "Examples that will not reach the cloud.",
                                        labels=["reason"]), lost)  # fmt: skip
     yield CounterMetricFamily("whetstone_receipts", "Examples the cloud has confirmed.",
-                              value=counters.value(names.RECEIPTS))  # fmt: skip
+                              value=counted.get(names.RECEIPTS, 0))  # fmt: skip
     yield CounterMetricFamily("whetstone_uploaded_bytes", "Of images and announcements the store has taken.",
-                              value=counters.value(names.UPLOADED_BYTES))  # fmt: skip
+                              value=counted.get(names.UPLOADED_BYTES, 0))  # fmt: skip
     waiting = GaugeMetricFamily(
         "whetstone_outbox_examples", "Examples that wait, by state.", labels=["state"]
     )
@@ -152,6 +154,11 @@ def machine(sources: MetricSources) -> Iterator[Metric]:
     for name, words, value, factor in known:
         if value is not None:
             yield gauge(name, words, value * factor)
+
+
+def under(counted: Mapping[str, int], prefix: str) -> dict[str, int]:
+    """Return the counts under a prefix, the prefix cut off."""
+    return {name[len(prefix) :]: count for name, count in counted.items() if name.startswith(prefix)}
 
 
 def gauge(name: str, words: str, value: float) -> GaugeMetricFamily:

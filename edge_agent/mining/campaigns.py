@@ -75,6 +75,7 @@ class Campaigns:
         self._all: OrderedDict[str, Campaign] = OrderedDict()
         self._running: tuple[str, ...] = ()
         self._ended: list[Campaign] = []
+        self._counted: tuple[str, ...] = ()
 
     def restore(self, known: Iterable[Campaign]) -> None:
         """Go on with what was known before a restart."""
@@ -95,9 +96,10 @@ class Campaigns:
 
     def reasons(self, seen: SeenFrame) -> tuple[Reason, ...]:
         """Count a frame for every command that wants it and return their reasons; for the loop's thread."""
+        self._counted = ()
         if not self._running:
             return ()
-        now, found = self._now(), []
+        now, found, counted = self._now(), [], []
         with self._lock:
             for name in self._running:
                 campaign = self._all[name]
@@ -105,8 +107,24 @@ class Campaigns:
                     self._end(campaign, "expired")
                 elif campaign.wants(seen):
                     found.append(campaign.reason())
+                    counted.append(name)
                     self._count(campaign)
+        self._counted = tuple(counted)
         return tuple(found)
+
+    def take_back(self) -> None:
+        """Count the frame of the last `reasons` no more, since it could not be kept; for the loop's thread.
+
+        A command that just ended by it goes on, unless its end was told already.
+        """
+        with self._lock:
+            for name in self._counted:
+                campaign = self._all.get(name)
+                if campaign is None or not (campaign.is_running or campaign in self._ended):
+                    continue
+                self._ended = [one for one in self._ended if one != campaign]
+                self._put(replace(campaign, outcome="accepted", kept=campaign.kept - 1))
+            self._counted = ()
 
     def count_before(self, command_id: str, frames: int) -> Campaign:
         """Count frames from before the command; they come on top of those it asks for."""

@@ -18,6 +18,8 @@ __all__ = ["MiningRule", "NothingSeen", "Past", "RandomFloor", "SeenFrame", "Unc
 UNCERTAIN = "uncertain"
 NOTHING_SEEN = "nothing-seen"
 RANDOM = "random"
+_EMPTY, _NEARLY = 0.2, 0.3
+"""What an empty frame is worth, and how much more one whose best score nearly reaches `low`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,18 @@ class NothingSeen:
     low: float
 
     def check(self, seen: SeenFrame) -> Reason | None:
-        """Score by how little was seen: 1 for an empty frame."""
+        """Score by how nearly something was seen, from 0.2 to 0.5: most empty frames are good parts.
+
+        On a sound line they outnumber all others, and must not push doubtful ones out of outbox and budget.
+        """
         best = float(seen.detections.confidence.max(initial=0.0))
         if best >= self.low:
             return None
-        return Reason(rule=NOTHING_SEEN, score=round(1.0 - best, 4), detail=f"best score {best:.3f}")
+        return Reason(
+            rule=NOTHING_SEEN,
+            score=round(_EMPTY + _NEARLY * best / self.low, 4),
+            detail=f"best score {best:.3f}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,8 +71,9 @@ class OtaParts:
             detector.warm_up()
             return detector
 
-        return cls(HttpServer(config.releases.url, gap_s=config.releases.timeout_s), Disk(),
-                   ChildSelfTest(config.releases.self_test_s, config.inference.threads), load)
+        releases = config.releases
+        server = HttpServer(releases.url, gap_s=releases.timeout_s, ca_file=releases.ca_file)
+        return cls(server, Disk(), ChildSelfTest(releases.self_test_s, config.inference.threads), load)
 
 
 def read_root(path: Path) -> bytes:

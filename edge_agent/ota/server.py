@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
@@ -61,12 +62,19 @@ class HttpServer:
         url: base, ends with a slash.
         gap_s: longest wait for the connection and between two pieces.
         total_s: longest time for one answer; what was read is kept and resumed, a drip feed is not.
+        ca_file: who signs the server's certificate; None = the system's authorities.
     """
 
     url: str
     gap_s: float = 20.0
     total_s: float = 1800.0
-    _pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False, maxsize=2))
+    ca_file: Path | None = None
+    _pool: urllib3.PoolManager = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        authorities = None if self.ca_file is None else str(self.ca_file)
+        pool = urllib3.PoolManager(retries=False, maxsize=2, ca_certs=authorities)
+        object.__setattr__(self, "_pool", pool)
 
     def open(self, path: str, start: int = 0) -> Opened:
         """Begin to read a file; a server that ignores ranges answers from the first byte."""

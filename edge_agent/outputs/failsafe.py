@@ -4,6 +4,9 @@
        ^                    |
        +---- all is well ---+
 
+With `reject_all` the safe state also lasts until the last part that nobody inspected has passed the output,
+which is its travel time after the trouble.
+
 Trouble is an output whose device does not answer, a loop that no longer turns, or a camera or model that
 fails: parts then pass that nobody inspected. An output begins in the safe state, for before the first model
 and the first frame nothing is inspected either.
@@ -17,6 +20,7 @@ and the first frame nothing is inspected either.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,8 +48,8 @@ class FailSafe:
         """What led to the state it is in; "" when healthy."""
         self._since = now
 
-    def step(self, now: float, trouble: str) -> State:
-        """Take in what is wrong at `now` ("" = nothing) and return the state."""
+    def step(self, now: float, trouble: str, not_before: float = -math.inf) -> State:
+        """Take in what is wrong at `now` ("" = nothing), return the state; safe lasts until `not_before`."""
         if self.state == "healthy":
             if trouble:
                 self._go("failing", now, trouble)
@@ -55,7 +59,7 @@ class FailSafe:
         elif trouble:
             # It must be well for a while without a break, so that a line does not start and stop.
             self._go("safe", now, trouble)
-        elif now - self._since >= self._patience.recover_s:
+        elif now >= max(self._since + self._patience.recover_s, not_before):
             self._go("healthy", now, "")
         if self.state == "failing" and now - self._since >= self._patience.after_s:
             self._go("safe", now, trouble)

@@ -12,7 +12,9 @@ nothing is queued.
 from __future__ import annotations
 
 import json
+import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ class MqttDevice:
         self._password = secret(config.password_file, f"password_file of output {config.name}")
         self._client: paho.Client | None = None
         self._welcome: str | None = None
+        self._broken = False
         self._acknowledged: set[int] = set()
         # Wrong files are told at the start and not by the first connection.
         self._new_client()
@@ -57,7 +60,7 @@ class MqttDevice:
         self._serve(client, lambda: self._welcome is not None, "a welcome")
         if self._welcome:
             raise self._away("a welcome", self._welcome)
-        self._client = client
+        self._client, self._broken = client, False
 
     def write(self, write: Write) -> None:
         """Publish and wait until the broker has it; the end of a pulse is no message."""
@@ -79,11 +82,17 @@ class MqttDevice:
         self._acknowledged.discard(info.mid)
 
     def close(self) -> None:
-        """Say goodbye, so that the last will is not sent."""
+        """Say goodbye, so that the last will is not sent; one that failed goes without, so that it is."""
         client, self._client = self._client, None
-        if client is not None:
+        if client is None:
+            return
+        connection: Any = client.socket()
+        if self._broken and connection is not None:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        else:
             client.disconnect()
-            client.loop(0.01)
+        client.loop(0.01)
 
     def _serve(self, client: paho.Client, done: Any, what: str) -> None:
         """Serve the socket until something has happened, within the timeout."""
@@ -91,6 +100,7 @@ class MqttDevice:
         while not done():
             left = deadline - time.monotonic()
             if left <= 0:
+                self._broken = True
                 raise self._away(what, f"none in {self._config.timeout_ms:g} ms")
             if client.loop(min(left, 0.05)) != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 raise self._away(what, self._welcome or "a closed connection")

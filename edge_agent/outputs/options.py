@@ -22,3 +22,5 @@ class WorkerOptions:
     heartbeat_s: float = 0.2
     reconnect_max_s: float = 5.0
     safe_at_stop: bool = True
+    unseen_s: float = 0.0
+    """How long after the inspection was in trouble parts still come that nobody inspected."""

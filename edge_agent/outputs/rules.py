@@ -47,6 +47,10 @@ class Routing:
             return verdict
         return self.unsure
 
+    def pulses(self, shot: Shot) -> bool:
+        """Tell whether a part's lane is pulsed."""
+        return self.lane_of(shot.verdict) in self.on
+
     def writes(self, shot: Shot) -> tuple[Write, ...]:
         """Return what is written for a part that is due: data first, the pulse that says "read it" last."""
         lane = self.lane_of(shot.verdict)

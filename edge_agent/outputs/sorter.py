@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,28 +57,38 @@ class LoopSigns:
     heart: HeartbeatState | None = None
     is_serving: Callable[[], bool] | None = None
     """Whether there is a model at all."""
+    silent_s: Callable[[], float] | None = None
+    """Since when a camera that should never be silent has given no frame, its start included."""
 
 
 class Watch:
     """Say what is wrong with the inspection: a loop that hangs, no model, a camera or engine in trouble."""
 
-    def __init__(self, signs: LoopSigns, events: Events, stall_s: float, problems: tuple[str, ...]) -> None:
+    def __init__(self, signs: LoopSigns, events: Events, one: AnyOutput) -> None:
         self._signs = signs
         self._events = events
+        stall_s = one.stall_ms / 1000.0
         self._deadlines = Deadlines(engine_s=stall_s, loop_s=stall_s)
-        self._problems = problems
+        self._stopped = f"the loop has stopped: nothing for more than {one.stall_ms:g} ms (stall_ms)"
+        self._silence_s = one.silence_ms / 1000.0
+        self._silent = f"the camera gave no frame for more than {one.silence_ms:g} ms (silence_ms)"
+        self._problems = one.failsafe_problems
 
     def __call__(self, now: float) -> str:
         """Return what is wrong at `now`, seconds of `time.monotonic()`; "" when nothing is."""
         if self._signs.heart is not None:
             judgement = judge(self._signs.heart, now, self._deadlines)
             if not judgement.is_healthy:
-                return "the loop has stopped" if judgement.health == "hung" else judgement.why
+                return self._stopped if judgement.health == "hung" else judgement.why
         if self._signs.is_serving is not None and not self._signs.is_serving():
             return "there is no model to inspect with"
+        silent_s = self._signs.silent_s
         standing = self._events.problems()
         found = next((name for name in sorted(standing) if name.startswith(self._problems)), "")
-        return f"{found}: {standing[found]}" if found else ""
+        if found:
+            return f"{found}: {standing[found]}"
+        # Last, for a problem that stands says more.
+        return self._silent if silent_s is not None and 0 < self._silence_s < silent_s() else ""
 
 
 class Sorter:
@@ -143,21 +154,25 @@ def build_sorter(
     """
     workers = []
     for one in config.outputs:
-        watch = Watch(signs or LoopSigns(), events, one.stall_ms / 1000.0, one.failsafe_problems)
+        watch = Watch(signs or LoopSigns(), events, one)
         workers.append(OutputWorker(opener(one), _options_of(one), watch, (counters, events)))
     return Sorter(workers, [one.travel_ms / 1000.0 for one in config.outputs])
 
 
 def _options_of(one: AnyOutput) -> WorkerOptions:
+    travel_s = one.travel_ms / 1000.0
+    # An output without a way to it acts at once: what was decided after the picture is not late for it.
+    late_ok_s = one.late_ok_ms / 1000.0 if travel_s else math.inf
     return WorkerOptions(
         name=one.name,
-        timing=Timing(
-            one.travel_ms / 1000.0, one.pulse_ms / 1000.0, one.late_ok_ms / 1000.0, one.queue_parts
-        ),
+        timing=Timing(travel_s, one.pulse_ms / 1000.0, late_ok_s, one.queue_parts),
         routing=Routing(one.on, one.unsure),
         mode=one.failsafe,
         patience=Patience(one.failsafe_after_ms / 1000.0, one.recover_ms / 1000.0),
         heartbeat_s=one.heartbeat_ms / 1000.0,
         reconnect_max_s=one.reconnect_max_s,
         safe_at_stop=one.at_stop == "failsafe",
+        # Until the last part has passed the ejector that went by the camera meanwhile; a line that passes all
+        # anyway, or stands, gains nothing by it.
+        unseen_s=travel_s if one.failsafe == "reject_all" else 0.0,
     )

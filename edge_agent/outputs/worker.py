@@ -14,6 +14,7 @@ the safe state is `output.failsafe.<name>`, and both are over when it is well ag
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -29,6 +30,7 @@ from edge_agent.outputs.attempt import Attempt
 from edge_agent.outputs.base import Output, Point, Shot, Write
 from edge_agent.outputs.failsafe import FailSafe, State, writes_of
 from edge_agent.outputs.lateness import Lateness
+from edge_agent.outputs.missed import MissedParts
 from edge_agent.outputs.options import WorkerOptions
 from edge_agent.outputs.rules import Drop, Fire, Plan, Step
 from edge_agent.outputs.waker import Waker
@@ -91,6 +93,8 @@ class OutputWorker:
         self._connecting: Attempt | None = None
         self._beat_at = 0.0
         self._beat = 0
+        self._unseen_until = -math.inf
+        self._missed = MissedParts(options.name, self._events)
         self._thread = threading.Thread(target=self._run, name=f"output-{options.name}", daemon=True)
 
     def start(self) -> None:
@@ -101,6 +105,8 @@ class OutputWorker:
         """Take a decided part; called by the loop, so it never waits and never fails."""
         if len(self._inbox) >= self._options.timing.limit:
             self._count("missed")
+            if self._options.routing.pulses(shot):
+                self._missed.note("queue full")
             return
         self._inbox.append(shot)
         # Ringing lets the other thread in first; a part that is due later is found at the next look.
@@ -175,7 +181,10 @@ class OutputWorker:
 
     def _judge(self, now: float) -> None:
         """Find the state and show it when it has changed."""
-        state = self._state.step(now, self._away or self._trouble(now))
+        blind = self._trouble(now)
+        if blind:
+            self._unseen_until = now + self._options.unseen_s
+        state = self._state.step(now, self._away or blind, self._unseen_until)
         before, self._judged = self._judged, state
         if state != before:
             self._events.note("output.state", output=self.name, state=state, why=self._state.why)
@@ -186,6 +195,7 @@ class OutputWorker:
             self._events.set_problem(problem, f"{self._options.mode}: {self._state.why}")
         else:
             self._events.clear_problem(problem)
+        self._missed.tell(now)
         self._show(state)
 
     def _show(self, state: State) -> None:
@@ -243,19 +253,21 @@ class OutputWorker:
             self._count("merged")
 
     def _miss(self, shot: Shot, why: str, late_s: float) -> None:
-        """Count a part that was not acted on. Held ones are covered by the fail-safe state, by intent."""
-        if why == "held":
-            self._count("held")
+        """Count a part that was not acted on; one the fail-safe state does not stand in for is told."""
+        is_held = why == "held"
+        self._count("held" if is_held else "missed")
+        if is_held and (self._options.mode == "reject_all" or not self._options.routing.pulses(shot)):
             return
-        self._count("missed")
         self._events.note(
-            "output.missed",
+            "output.held" if is_held else "output.missed",
             output=self.name,
             part=shot.part_id,
             verdict=shot.verdict,
             why=why,
             late_ms=round(late_s * 1000.0, 1),
         )
+        if not is_held and self._options.routing.pulses(shot):
+            self._missed.note(why)
 
     def _set(self, write: Write) -> bool:
         """Write a point if it has an address; False when the device is away."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
 from edge_agent.settings.base import Seconds, Section, Some
 from fleet_contracts.ids import PartId
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "bmp")
+SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtp", "udp", "tcp", "srt", "file")
+"""Addresses FFmpeg reads."""
 Pixels = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -102,11 +105,22 @@ class CameraConfig(Section):
     retry_max_s: Some = 30.0
     """Longest wait between two openings of a source that is away."""
     buffers: Annotated[int, Field(ge=0, le=255)] = 0
-    """Frames that may be in use at once, 0 = as many as the outbox may hold and some more."""
+    """Frames that may be in use at once, at least as many as outbox and mining may hold and some more."""
     frames_per_part: Annotated[int, Field(ge=1, le=200)] = 1
     """Frames of one part of a live source; folders tell parts by their names."""
     faults: FaultConfig = FaultConfig()
     trigger: TriggerConfig | None = None
+
+    @field_validator("source")
+    @classmethod
+    def _scheme_is_known(cls, source: str) -> str:
+        scheme, separator, _ = source.partition("://")
+        if separator and " " not in scheme and scheme.lower() not in SCHEMES:
+            near = difflib.get_close_matches(scheme.lower(), SCHEMES, n=2)
+            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            # The rest of an address may carry a password, so it is not said.
+            raise ValueError(f"expected an address of {' '.join(SCHEMES)}{hint} but got {scheme}://...")
+        return source
 
     @model_validator(mode="after")
     def _size_is_whole(self) -> Self:

@@ -51,8 +51,21 @@ def care_leaves_time(sections: Sections) -> Iterator[Mistake]:
                       f"{care.loop_deadline_s:g}")  # fmt: skip
 
 
+def silence_fits_the_camera(sections: Sections) -> Iterator[Mistake]:
+    """A camera that is asked for fewer frames than an output expects would always count as silent."""
+    camera = sections.get("camera")
+    if not isinstance(camera, CameraConfig) or not camera.fps or camera.trigger is not None:
+        return
+    least_ms = 1500.0 / camera.fps
+    for index, one in enumerate(sections.get("outputs") or ()):
+        if 0.0 < one.silence_ms < least_ms:
+            wanted = f"at least {least_ms:g} at camera.fps = {camera.fps:g}, or 0"
+            yield Mistake(f"outputs[{index}].silence_ms", wanted, f"{one.silence_ms:g}")
+
+
 RULES: tuple[Rule, ...] = (
     privacy_names_the_camera,
     metrics_port_is_free,
     care_leaves_time,
+    silence_fits_the_camera,
 )

@@ -62,6 +62,10 @@ def _mistake_of(item: Mapping[str, Any], model: type[BaseModel]) -> Mistake:
     key = ".".join(_step(step) for step in location).replace(".[", "[") or "(the file)"
     if item["type"] == "missing":
         return Mistake(key, "a value", "nothing: the key is missing")
+    if item["type"] == "union_tag_invalid":
+        return _wrong_kind(key, item)
+    if item["type"] == "union_tag_not_found":
+        return Mistake(f"{key}.{_tag_name(item)}", "a value", "nothing: the key is missing")
     if item["type"] == "extra_forbidden":
         return Mistake(key, f"a known key{_suggestion(location, model)}", "one the agent does not know")
     words = str(item["msg"])
@@ -70,6 +74,19 @@ def _mistake_of(item: Mapping[str, Any], model: type[BaseModel]) -> Mistake:
     pattern = item.get("ctx", {}).get("pattern")
     words = words.removeprefix("Input should be ").removeprefix("String should ").partition(", unable")[0]
     return Mistake(key, PATTERNS.get(pattern, words), _value(key, item.get("input")))
+
+
+def _wrong_kind(key: str, item: Mapping[str, Any]) -> Mistake:
+    """Say which kinds there are, of a section that is one of several by a key of its own."""
+    known = [word.strip(" '") for word in str(item["ctx"]["expected_tags"]).split(",")]
+    got = str(item["ctx"]["tag"])
+    near = difflib.get_close_matches(got, known, n=1, cutoff=0.6)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return Mistake(f"{key}.{_tag_name(item)}", f"one of {', '.join(known)}{hint}", repr(got))
+
+
+def _tag_name(item: Mapping[str, Any]) -> str:
+    return str(item["ctx"]["discriminator"]).strip("'")
 
 
 def _step(step: int | str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from typing_extensions import Self
@@ -28,10 +29,10 @@ class OutputConfig(Section):
     unsure: Literal["reject", "accept", "separate"] = "reject"
     """Where parts go that nobody is sure about; `separate` needs "unsure" in `on`."""
     travel_ms: Annotated[float, Field(ge=0.0, le=600_000.0)] = 0.0
-    """How long a part travels from the camera to this output."""
+    """How long a part travels from the camera to this output, 0 = it acts as soon as a part is decided."""
     pulse_ms: Annotated[float, Field(ge=1.0, le=60_000.0)] = 100.0
     late_ok_ms: Annotated[float, Field(ge=0.0, le=60_000.0)] = 20.0
-    """How late a pulse may begin and still hit its own part."""
+    """How late a pulse may begin and still hit its own part; not for an output without travel."""
     timeout_ms: Annotated[float, Field(ge=10.0, le=800.0)] = 200.0
     """How long the device may take to answer; nothing is asked twice."""
     failsafe: Literal["reject_all", "pass_all", "stop_line"] = "reject_all"
@@ -41,6 +42,8 @@ class OutputConfig(Section):
     """How long all must be well before it is left."""
     stall_ms: Annotated[float, Field(ge=100.0, le=60_000.0)] = 400.0
     """How long one engine call, or the loop outside of one, may take; above 700 a hang shows after 1 s."""
+    silence_ms: Annotated[float, Field(ge=0.0, le=600_000.0)] = 700.0
+    """How long a camera without a trigger may give no frame; longer than its interval; 0 = not watched."""
     failsafe_problems: tuple[str, ...] = ("camera.", "source.", "engine.", "model.", "rules.")
     """Problems that mean that parts pass uninspected, by how their names begin."""
     heartbeat_ms: Annotated[float, Field(ge=20.0, le=250.0)] = 200.0
@@ -81,6 +84,12 @@ class ModbusOutput(OutputConfig):
         """Return the points that have an address."""
         return frozenset((*self.coils, *self.registers))
 
+    @model_validator(mode="after")
+    def _addresses_differ(self) -> Self:
+        _require_different(self.coils, "coil")
+        _require_different(self.registers, "register")
+        return self
+
 
 class OpcUaOutput(OutputConfig):
     """Be an OPC UA server; nodes by their ids, such as `ns=2;s=Sorter.Reject`."""
@@ -100,6 +109,11 @@ class OpcUaOutput(OutputConfig):
     def addressed(self) -> frozenset[Point]:
         """Return the points that have an address."""
         return frozenset(self.nodes)
+
+    @model_validator(mode="after")
+    def _addresses_differ(self) -> Self:
+        _require_different(self.nodes, "node")
+        return self
 
     @model_validator(mode="after")
     def _security_has_its_files(self) -> Self:
@@ -147,6 +161,17 @@ class S7Output(OutputConfig):
     def addressed(self) -> frozenset[Point]:
         """Return the points that have an address."""
         return frozenset((*self.bits, *self.words))
+
+    @model_validator(mode="after")
+    def _addresses_differ(self) -> Self:
+        taken: dict[str, int] = {}
+        for point, bit in self.bits.items():
+            byte, place = bit.split(".")
+            taken[point] = 8 * int(byte) + int(place)
+        for word, start in self.words.items():
+            taken |= {f"{word} bit {index}": 8 * start + index for index in range(16)}
+        _require_different(taken, "bit")
+        return self
 
 
 Line = Annotated[int, Field(ge=0, le=1023)]
@@ -204,6 +229,15 @@ Outputs = Annotated[
     ],
     AfterValidator(_names_differ),
 ]
+
+
+def _require_different(addresses: Mapping[Any, object], what: str) -> None:
+    """Refuse two points at one address: a heartbeat on the ejector's coil would eject parts."""
+    points: dict[object, object] = {}
+    for point, address in addresses.items():
+        if address in points:
+            raise ValueError(f"{points[address]} and {point} share a {what}; each needs one of its own")
+        points[address] = point
 
 
 def _needed(failsafe: str) -> tuple[Point, ...]:

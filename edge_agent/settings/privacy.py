@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -51,9 +51,16 @@ class PrivacyConfig(Section):
     class_margin: Share = 0.1
     """By this share of its size a hidden detection is widened on every side."""
     keep_unreadable: bool = True
-    """Whether a file that cannot be decoded, and so cannot be masked, is set aside instead of deleted."""
+    """Whether a file that cannot be decoded, and so cannot be masked, is set aside instead of deleted; where
+    anything is to be hidden the default is false, for half a picture may well show it."""
     blur_cells: int = Field(default=6, ge=1, le=32)
     """A blurred region keeps so many averages along its longer side."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keeps_nothing_unhidden(cls, data: Any) -> Any:
+        hides = isinstance(data, dict) and bool(data.get("masks") or data.get("classes"))
+        return {"keep_unreadable": False, **data} if hides else data
 
     @model_validator(mode="after")
     def _one_crop_per_camera(self) -> Self:

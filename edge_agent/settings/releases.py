@@ -16,6 +16,8 @@ class ReleasesConfig(Section):
     url: Annotated[str, Field(pattern=r"^https?://.*/$")]
     """Ends with a slash; `metadata/` and `targets/` lie under it."""
     root_file: Path
+    ca_file: Path | None = None
+    """Who signs the release server's certificate; none = the system's authorities."""
     poll_s: Some = 300.0
     """How often to look without being told; an order wakes the updater at once."""
     rate_limit_kib_s: Annotated[int, Field(ge=0)] = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -15,6 +16,8 @@ class UploadConfig(Section):
 
     rate_limit_kib_s: Annotated[int, Field(ge=0)] = 0
     """Limit on all uploads together, 0 = none."""
+    ca_file: Path | None = None
+    """Who signs the object store's certificate; none = the system's authorities."""
     windows: tuple[str, ...] = ()
     """Local times at which uploads are allowed, such as "mon-fri 18:00-06:00"; none = always."""
     urgent_value: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0

@@ -85,6 +85,7 @@ class Capture:
         self._ended = False
         self._last_frame_at = time.monotonic()
         self._next_due = 0.0
+        self._reading_since = 0.0
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
 
     def start(self) -> None:
@@ -106,7 +107,7 @@ class Capture:
         """Return the next frame without taking it, or None when for `wait_s` there was none but `known`."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._ended or (bool(self._frames) and self._frames[0] is not known), timeout=wait_s
+                lambda: self._frames[0] is not known if self._frames else self._ended, timeout=wait_s
             )
             frame = self._frames[0] if self._frames else None
             return None if frame is known else frame
@@ -120,6 +121,11 @@ class Capture:
         """Return how long the source has given nothing, in seconds."""
         return time.monotonic() - self._last_frame_at
 
+    def stuck_s(self) -> float:
+        """Return for how many seconds the reader has not come back from one call; 0 when it is in none."""
+        since = self._reading_since
+        return time.monotonic() - since if since else 0.0
+
     def stop(self, wait_s: float = 1.0) -> None:
         """End reading; a reader that hangs in its driver is left to die with the process."""
         self._stop.set()
@@ -132,7 +138,7 @@ class Capture:
         backoff = Backoff(0.5, self._options.retry_limit_s)
         while not self._stop.is_set() and not self._reader.is_ended():
             try:
-                frame = self._reader.read(self._options.poll_s)
+                frame = self._read()
             except SourceError as error:
                 self._events.set_problem("source.away", str(error))
                 self._stop.wait(backoff.next_s())
@@ -145,11 +151,19 @@ class Capture:
                 backoff.reset()
                 self._events.clear_problem("source.away")
                 self._events.clear_problem("source.failed")
+                self._events.clear_problem("source.hung")
                 self._pass_on(frame)
         with self._changed:
             self._ended = True
             self._changed.notify_all()
         self._reader.close()
+
+    def _read(self) -> Frame | None:
+        self._reading_since = time.monotonic()
+        try:
+            return self._reader.read(self._options.poll_s)
+        finally:
+            self._reading_since = 0.0
 
     def _pass_on(self, frame: Frame) -> None:
         self._last_frame_at = time.monotonic()

@@ -23,6 +23,7 @@ from edge_agent.sources.grab import SourceJob
 from edge_agent.sources.gstreamer import PACKAGES, PROGRAM, launch_arguments
 from edge_agent.sources.kinds import SourceName, parse_source, secrets_in, with_credentials
 from edge_agent.sources.live import LiveOptions, LiveReader
+from edge_agent.sources.ring import MOST_SLOTS
 from edge_agent.sources.trigger import Trigger
 from edge_agent.sources.triggered import TriggeredReader, TriggerOptions
 from edge_agent.sources.video import VideoReader
@@ -32,6 +33,10 @@ WORKING = 16
 """Buffers beyond those that the outbox's queue may hold: the ring's, the loop's and the mining's."""
 TRIGGERED_AHEAD = 16
 """Frames of triggered parts that may wait for the loop; none is replaced by a newer one."""
+PART_IDLE_S = 0.5
+"""A part whose end nobody tells is decided when no frame came for so long."""
+GRACE_S = 2.0
+"""For a frame's way to the loop and its inspection, beyond what the source itself waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,22 @@ class SourceFolders:
     buffers: int = BUFFERS
 
 
-def buffers_for(camera: CameraConfig, queue_frames: int) -> int:
-    """Return how many frames may be in use, when the outbox may hold `queue_frames` of them."""
-    return camera.buffers or queue_frames + WORKING
+def buffers_for(camera: CameraConfig, queue_frames: int, remembered: int = 0) -> int:
+    """Return how many frames may be in use: those the outbox's queue and the mining may hold, and some more.
+
+    A smaller number that was configured is not heeded: with a hung disk the camera would have no buffer left,
+    and nothing would be inspected.
+    """
+    return max(camera.buffers, queue_frames + remembered + WORKING)
+
+
+def part_idle_s(camera: CameraConfig) -> float:
+    """Return how long the loop waits for the rest of a part, in seconds: longer than the source does."""
+    if camera.trigger is not None:
+        return camera.trigger.timeout_s + GRACE_S
+    if parse_source(camera.source).is_live and camera.frames_per_part > 1:
+        return camera.stall_s + GRACE_S
+    return PART_IDLE_S
 
 
 def capture_options(camera: CameraConfig) -> CaptureOptions:
@@ -90,7 +108,9 @@ def choose_reader(
         reader = VideoReader(Path(name.target), seen, folders.buffers)
     else:
         reader = live_reader(camera, folders.buffers, counters, events)
-    checked = CheckedReader(reader, fault_limits(camera), counters, events, withhold=is_never_silent(camera))
+    # A faulty frame among several must not be missing from its part, which would be accepted without it.
+    withhold = is_never_silent(camera) and camera.frames_per_part == 1
+    checked = CheckedReader(reader, fault_limits(camera), counters, events, withhold=withhold)
     if camera.trigger is None:
         return checked
     trigger = choose_trigger(camera, counters, events)
@@ -116,7 +136,8 @@ def live_reader(camera: CameraConfig, buffers: int, counters: Counters, events: 
     _check(job, camera)
     options = LiveOptions(
         camera.name,
-        newest=takes_newest(camera),
+        # A trigger chooses among all frames: the first behind its pulse, not the newest.
+        newest=takes_newest(camera) and camera.trigger is None,
         follow=camera.follow,
         # A trigger names and groups the frames itself.
         frames_per_part=1 if camera.trigger is not None else camera.frames_per_part,
@@ -180,11 +201,18 @@ def choose_trigger(camera: CameraConfig, counters: Counters, events: Events) -> 
     from edge_agent.sources.trigger_file import FileTrigger
 
     assert config.path is not None
-    return FileTrigger(config.path, events)
+    return FileTrigger(config.path, counters, events)
 
 
 def _check(job: SourceJob, camera: CameraConfig) -> None:
     """Find out at the start what would fail in the child for ever."""
+    if job.slots > MOST_SLOTS:
+        raise ConfigError(
+            expected=f"at most {MOST_SLOTS - WORKING} frames held by outbox and mining",
+            got=str(job.slots - WORKING),
+            where="outbox.queue_frames + mining.remember_frames",
+            now="Lower it: a hung disk would leave the camera no buffer.",
+        )
     if job.kind in ("gst", "jetson"):
         launch_arguments(job, 0)
         if shutil.which(PROGRAM) is None:

@@ -137,6 +137,8 @@ class LiveReader:
             ) from error
         self._events.clear_problem(OTHERWISE)
         self._heard_at, self._limit_s, self._dropped = time.monotonic(), self._job.open_s, 0
+        # What lay before the camera when it was lost lies there no more.
+        self._namer.begin_anew()
         return self._child
 
     def _judge_silence(self) -> None:
@@ -209,6 +211,10 @@ class PartNamer:
         self._camera = clean_part_id(camera)[:64]
         self._frames_per_part = frames_per_part
         self._part_id = ""
+        self._number = 0
+
+    def begin_anew(self) -> None:
+        """Let the next frame be the first of a part."""
         self._number = 0
 
     def next(self, moment: datetime) -> tuple[str, int, bool]:

@@ -131,10 +131,16 @@ def read_payload(payload: bytes) -> Told:
 def lost_between(before: int | None, now: int, wraps_at: int = 0) -> int:
     """Return how many pulses lie between two counts, without the last; a counter that went back began anew.
 
+    One that wraps went back when the way forward would be more than half of its range.
+
     >>> lost_between(7, 8), lost_between(7, 10), lost_between(None, 3), lost_between(65535, 1, 65536)
     (0, 2, 0, 1)
+    >>> lost_between(500, 0, 65536)
+    0
     """
     if before is None:
         return 0
     step = (now - before) % wraps_at if wraps_at else now - before
+    if wraps_at and step > wraps_at // 2:
+        return 0
     return max(0, step - 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from edge_agent import counters as names
+from edge_agent.counters import Counters
 from edge_agent.events import Events
 from edge_agent.sources.trigger import PulseQueue, TriggerPulse, read_payload
 
@@ -16,8 +18,9 @@ MOST_BYTES = 65536
 class FileTrigger:
     """Read the lines appended after `start`; a file that became shorter is read from its beginning."""
 
-    def __init__(self, path: Path, events: Events) -> None:
+    def __init__(self, path: Path, counters: Counters, events: Events) -> None:
         self._path = path
+        self._counters = counters
         self._events = events
         self._queue = PulseQueue()
         self._offset = 0
@@ -45,7 +48,8 @@ class FileTrigger:
             size = self._path.stat().st_size
             if size == self._offset:
                 return
-            self._offset = self._offset if size > self._offset else 0
+            if size < self._offset:
+                self._offset, self._rest = 0, b""
             with self._path.open("rb") as file:
                 file.seek(self._offset)
                 content = file.read(MOST_BYTES)
@@ -57,6 +61,8 @@ class FileTrigger:
         self._events.clear_problem(AWAY)
         self._offset += len(content)
         *lines, self._rest = (self._rest + content).split(b"\n")
-        for line in lines:
-            told = read_payload(line)
-            self._queue.put(TriggerPulse(told.part_id, flag=told.flag))
+        told = [read_payload(line) for line in lines]
+        lost = sum(not self._queue.put(TriggerPulse(one.part_id, flag=one.flag)) for one in told)
+        if lost:
+            self._counters.add(names.MISSED, lost)
+            self._events.note("camera.trigger-lost", pulses=lost)

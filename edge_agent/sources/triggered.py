@@ -3,7 +3,8 @@
     due = pulse + delay; a part takes the first frames captured at or after its due moment
     (1) a pulse that became due before another part had all its frames cuts that part off
     (2) of pulses that are due together the newest takes the frame: it shows that part
-    (3) a part without all its frames in time gets a blind one, so that it is decided as unsure
+    (3) a part without all its frames in time gets a blind one, so that it is decided as unsure; a frame
+        captured later than that shows something else, however late the part was told of
 
 A frame that nobody asked for is let go.
 """
@@ -93,15 +94,19 @@ class TriggeredReader:
         if not self._ready:
             frame = self._look(min(wait_s, POLL_S))
             self._hear()
-            newest = frame or self._kept
-            used = newest is not None and self._assign(newest, is_new=frame is not None)
-            self._kept = None if used else newest
-            self._expire(time.monotonic())
+            # A pulse heard just now may ask for the frame before this one.
+            if self._kept is not None and self._assign(self._kept, is_new=False):
+                self._kept = None
+            if frame is None:
+                self._expire(time.monotonic())
+            else:
+                self._kept = None if self._assign(frame, is_new=True) else frame
         return self._ready.popleft() if self._ready else None
 
     def is_ended(self) -> bool:
-        """Tell whether no frame will ever come again."""
-        return self._reader.is_ended() and not self._ready
+        """Tell whether no frame will ever come again, and every part told of was given out."""
+        is_owing = bool(self._ready or self._waiting or self._open)
+        return self._reader.is_ended() and not is_owing
 
     def close(self) -> None:
         """Close trigger and reader."""
@@ -111,7 +116,7 @@ class TriggeredReader:
 
     def _look(self, wait_s: float) -> Frame | None:
         """Read the camera; while it is away, pulses go on being heard."""
-        if time.monotonic() < self._away_until:
+        if time.monotonic() < self._away_until or self._reader.is_ended():
             self._queue(self._trigger.wait(wait_s))
             return None
         try:
@@ -145,6 +150,7 @@ class TriggeredReader:
 
         A frame that is not new was kept for a pulse that is heard of later than the frame it asks for.
         """
+        self._expire(frame.captured_mono)
         due: list[_Part] = []
         while self._waiting and self._waiting[0].due <= frame.captured_mono:
             due.append(self._waiting.popleft())
@@ -178,7 +184,7 @@ class TriggeredReader:
             self._events.clear_problem(PROBLEM)
 
     def _expire(self, now: float) -> None:
-        """(3) Give up on parts whose frames did not come."""
+        """(3) Give up on parts whose frames did not come until then."""
         if self._open is not None and now > self._open.deadline:
             self._miss(self._open)
             self._open = None

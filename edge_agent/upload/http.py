@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import IO, cast
 from urllib.parse import urlsplit
 
@@ -24,14 +25,14 @@ class HttpPutter:
         bucket: paces all puts together; None = as fast as the line allows.
     """
 
-    def __init__(self, ca_file: str | None = None, bucket: TokenBucket | None = None) -> None:
+    def __init__(self, ca_file: Path | None = None, bucket: TokenBucket | None = None) -> None:
         self._bucket = bucket or TokenBucket(0)
         self._closed = threading.Event()
         self._pool = urllib3.PoolManager(
             num_pools=4,
             maxsize=2,
             retries=False,
-            ca_certs=ca_file,
+            ca_certs=None if ca_file is None else str(ca_file),
             timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Literal
 
 from sqlalchemy import select
@@ -20,6 +21,12 @@ log = logging.getLogger("whetstone.flows")
 
 AGAIN_SECONDS = 30.0
 """How often a command without a final answer is sent again; the box answers each with how it stands."""
+OVER_SECONDS = 600.0
+OWED = timedelta(days=7)
+"""How often, and for how long, a command whose time is over is sent.
+
+A box that was offline when it ended still owes its last word; it begins nothing that has expired.
+"""
 
 
 class CaptureDuty:
@@ -38,7 +45,8 @@ class CaptureDuty:
         if not self._link.is_connected():
             return
         for name, command in open_commands.items():
-            if now - self._sent.get(name, now - AGAIN_SECONDS) >= AGAIN_SECONDS:
+            pause = AGAIN_SECONDS if command.expires_at > utc_now() else OVER_SECONDS
+            if now - self._sent.get(name, now - pause) >= pause:
                 self._link.publish(
                     topics.down(command.task_id, command.device_id, "capture"), encode(command)
                 )
@@ -70,7 +78,7 @@ def _open_commands(ctx: Context) -> list[CaptureCommand]:
             select(CaptureRow)
             .where(
                 CaptureRow.outcome.in_(OPEN_OUTCOMES),
-                CaptureRow.expires_at > utc_now(),
+                CaptureRow.expires_at > utc_now() - OWED,
                 CaptureRow.task_id.in_(ctx.settings.tasks),
             )
             .order_by(CaptureRow.asked_at)

@@ -6,7 +6,6 @@ Messages are hints (law 1), so nothing here is durable: what a lost message woul
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fleet_contracts import topics
+from flows.broker import let_in
 from flows.settings import BrokerSettings
 
 log = logging.getLogger("whetstone.flows")
@@ -66,11 +66,7 @@ class MqttLink:
         self._client.on_connect = self._connected
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._heard
-        if settings.username:
-            self._client.username_pw_set(settings.username, _password(settings, folder))
-        if settings.tls:
-            ca_file = None if settings.ca_file is None else str(folder / settings.ca_file)
-            self._client.tls_set(ca_certs=ca_file, cert_reqs=ssl.CERT_REQUIRED)
+        let_in(self._client, settings, folder)
 
     def start(self, handler: Handler) -> None:
         """Connect in the background and hand every message of boxes to `handler`."""
@@ -145,9 +141,3 @@ class MemoryLink:
     def stop(self) -> None:
         """Stop listening."""
         self._handler = None
-
-
-def _password(settings: BrokerSettings, folder: Path) -> str | None:
-    if settings.password_file is None:
-        return None
-    return (folder / settings.password_file).read_text(encoding="utf-8").strip()

@@ -9,6 +9,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fleet_contracts.releases import Rollout
+from flows.broker import let_in
 from flows.context import Context
 from flows.rollouts.orders import publish_orders
 
@@ -34,11 +35,7 @@ def announce(ctx: Context, rollout: Rollout) -> bool:
     """Publish a rollout's orders, retained; return whether the broker took them."""
     broker = ctx.settings.broker
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"whetstone-flow-{uuid.uuid4().hex[:8]}")
-    if broker.password_file is not None:
-        secret = ctx.path(broker.password_file).read_text(encoding="utf-8").strip()
-        client.username_pw_set(broker.username, secret)
-    if broker.tls:
-        client.tls_set(ca_certs=str(ctx.path(broker.ca_file)) if broker.ca_file else None)
+    let_in(client, broker, ctx.folder)
     try:
         client.connect(broker.host, broker.port, keepalive=30)
     except OSError as error:

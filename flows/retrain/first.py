@@ -28,7 +28,7 @@ from flows.releases.build import ReleasePlan, build_release
 from flows.retrain.judging import gate_settings, image_reader
 from flows.retrain.promotion import failed_rules, repository
 from flows.settings import DecisionSettings
-from flows.snapshots.cut import Snapshot, cut_snapshot
+from flows.snapshots.cut import Snapshot, cut_snapshot, require_decides
 from trainer.backend import export_weights
 from trainer.gate.judge import JudgeInputs, judge
 
@@ -78,9 +78,12 @@ def first_release(
         overrule: why the model is to be released though the gate refuses it or cannot judge it.
 
     Raises:
-        CannotStart: the task has another champion already, or the gate refused and nobody overruled it.
+        CannotStart: the task has another champion already, the gate refused and nobody overruled it, or the
+            decision settings name a class that the task does not have.
         StartRefused: the weights are no detection model of these classes.
     """
+    # (0) Without labels no snapshot asks for it, and a name that fits no class would be left out in silence.
+    require_decides(ctx.settings.task(task_id), current_class_list(ctx, task_id), task_id)
     snapshot = _snapshot(ctx, task_id)
     folder = ctx.folder / "work" / f"origin-{task_id}"
     images = image_reader(ctx, task_id, folder / "images")

@@ -73,7 +73,7 @@ def cut_snapshot(ctx: Context, task_id: str) -> Snapshot:
     settings = ctx.settings.task(task_id)
     # (1)
     material = _read(ctx, task_id)
-    _require_decides(settings, material.class_list, task_id)
+    require_decides(settings, material.class_list, task_id)
     # (2)
     mined = sum(not item.label.imported for item in material.labelled)
     require_sound(
@@ -238,8 +238,12 @@ def _camera(frames: list[SeenFrame]) -> str:
     return next((frame.camera for frame in frames if frame.device_id != IMPORT_DEVICE), "")
 
 
-def _require_decides(settings: TaskSettings, class_list: ClassList, task_id: str) -> None:
-    """Refuse decision settings that the gate could not use, before anything is rented."""
+def require_decides(settings: TaskSettings, class_list: ClassList, task_id: str) -> None:
+    """Refuse decision settings that the gate could not use, before anything is rented.
+
+    Raises:
+        CannotStart: a least area for a class that the task does not have.
+    """
     unknown = sorted(set(settings.decision.min_area_px) - set(class_list.names))
     if unknown:
         raise CannotStart(

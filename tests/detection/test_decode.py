@@ -14,7 +14,7 @@ from detection.decode import (
     decode_end2end,
     decode_objectness,
 )
-from detection.errors import ShapeError
+from detection.errors import ModelOutputError, ShapeError
 from detection.metrics.matching import box_iou
 from tests.detection.onnx_models import Row, TinyModel, raw_output
 
@@ -127,16 +127,25 @@ def test_other_shapes_are_refused(decode, shape: tuple[int, ...]) -> None:  # ty
     assert str(shape) in str(caught.value)
 
 
-def test_broken_numbers_are_dropped() -> None:
-    """Boxes and scores that are not numbers never become detections, and do not hide good ones."""
+def test_broken_numbers_are_an_error() -> None:
+    """A broken engine must not look like a good part, whatever else was found."""
     dense = raw_output(TinyModel(ROWS))
-    dense[0, 0, 0] = np.nan  # x of the strongest
-    dense[0, 4, 3] = np.nan  # a score
-    assert decode_dense(dense).confidence.tolist() == pytest.approx([0.8, 0.7])
     rows = raw_output(TinyModel(ROWS, head="end2end"))
-    rows[0, 0, 2] = np.inf
-    rows[0, 1, 4] = np.nan
-    assert decode_end2end(rows).confidence.tolist() == pytest.approx([0.7, 0.6])
+    objects = np.zeros((1, 4, 7), np.float32)
+    objects[0, 0] = (20, 20, 8, 8, 0.9, 0.9, 0.1)
+    cases = (
+        (decode_dense, dense, (0, 0, 0), (0, 4, 3)),
+        (decode_end2end, rows, (0, 0, 2), (0, 1, 4)),
+        (decode_objectness, objects, (0, 0, 1), (0, 2, 4)),
+        (decode_objectness, objects, (0, 0, 1), (0, 0, 6)),
+    )
+    for decode, raw, place, score in cases:
+        assert len(decode(raw)) > 0
+        for at, broken in ((place, np.nan), (place, np.inf), (score, np.nan)):
+            worse = raw.copy()
+            worse[at] = broken
+            with pytest.raises(ModelOutputError, match="none"):
+                decode(worse)
 
 
 def test_limits_keep_the_strongest() -> None:
@@ -172,3 +181,18 @@ def test_decoding_allocates_nothing_large(classes: int, hits: int) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("decode", "shape"),
+    [(decode_dense, (1, 6, 100)), (decode_end2end, (1, 300, 6)), (decode_objectness, (1, 300, 7))],
+)
+def test_a_frame_of_broken_numbers_is_no_frame_without_findings(decode, shape: tuple[int, ...]) -> None:  # type: ignore[no-untyped-def]
+    """An engine that overflows must not make every part look good."""
+    with pytest.raises(ModelOutputError):
+        decode(np.full(shape, np.nan, np.float32))
+    one = np.zeros(shape, np.float32)
+    assert len(decode(one)) == 0
+    one[(0, 4, 3) if decode is decode_dense else (0, 3, 4)] = np.nan
+    with pytest.raises(ModelOutputError):
+        decode(one)

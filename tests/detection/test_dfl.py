@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from detection.detections import Detections
 from detection.dfl import DflDecoder, Level
-from detection.errors import ShapeError
+from detection.errors import ModelOutputError, ShapeError
 from detection.suppression import DecodeOptions
 
 LEVELS = (Level(8, 4, 6), Level(16, 2, 3))
@@ -115,16 +115,38 @@ def test_the_strongest_candidates_are_kept() -> None:
     np.testing.assert_allclose(some.confidence, everything.confidence[:5])
 
 
-def test_numbers_that_are_none_never_become_detections() -> None:
-    """A broken cell is left out; the others are decoded as if it were not there."""
+@pytest.mark.parametrize("broken", [np.nan, -np.nan])
+def test_a_score_that_is_no_number_is_an_error(broken: float) -> None:
+    """A broken engine finds nothing, or only weak things elsewhere: neither is a good part."""
+    for spread in (0.001, 3.0):
+        answer = outputs(4, spread)
+        answer[3][0, 1, 1, 2] = broken
+        for threshold in (0.05, 0.9):
+            with pytest.raises(ModelOutputError, match="scores that are none"):
+                decoder(min_confidence=threshold)(answer)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_a_candidate_without_a_place_is_an_error(broken: float) -> None:
+    """Something was found, and where is unknown; of a place nobody asks for it does not matter."""
     answer = outputs(4)
-    whole = decoder()(answer)
-    answer[1][0, :, 0, 0] = np.nan
-    answer[0][0, 3, 1, 1] = np.nan
+    answer[0][0, 3, 1, 1] = broken
+    with np.errstate(invalid="ignore"), pytest.raises(ModelOutputError, match="1 boxes that have none"):
+        decoder(min_confidence=1e-6)(answer)
+    answer[1][0, :, 1, 1] = -30.0
     found = decoder(min_confidence=1e-6)(answer)
-    assert len(found) == len(whole) - 2
-    assert np.isfinite(found.xyxy).all()
-    assert np.isfinite(found.confidence).all()
+    assert len(found) == CELLS - 1
+
+
+def test_scores_without_end_are_certain() -> None:
+    """Infinite logits are the ends of the scale."""
+    answer = [np.full_like(array, -np.inf if index % 2 else 0.0) for index, array in enumerate(outputs(4))]
+    assert len(decoder(min_confidence=0.05)(answer)) == 0
+    answer[1][0, 1, 2, 2] = np.inf
+    found = decoder(min_confidence=0.05)(answer)
+    assert (found.confidence.tolist(), found.class_id.tolist()) == ([1.0], [1])
+    assert found.runner_up is not None
+    assert found.runner_up.tolist() == pytest.approx([0.0])
 
 
 def test_one_class_has_no_runner_up() -> None:
@@ -161,3 +183,9 @@ def test_a_frame_full_of_candidates_allocates_little() -> None:
     tracemalloc.stop()
     assert len(found) == 300
     assert peak < 512 * 1024
+
+
+def test_a_frame_of_broken_numbers_is_no_frame_without_findings() -> None:
+    """An engine that overflows must not make every part look good."""
+    with pytest.raises(ModelOutputError):
+        decoder()([np.full_like(array, np.nan) for array in outputs(6)])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.capture_desk import CaptureDesk, DeskLinks
+from edge_agent.capture_desk import SAVE_EVERY_FRAMES, CaptureDesk, DeskLinks
 from edge_agent.config import AgentConfig
 from edge_agent.events import Events
 from edge_agent.inbox import Inbox, Recipients
@@ -173,6 +173,17 @@ def test_commands_survive_a_restart_of_the_box(box: Box, config: AgentConfig, cl
     again.desk.take(capture("running", frames=3))
     assert again.said() == [("done", "done", 1), ("running", "accepted", 1)]
     assert again.miner.campaigns.running() == {"running": 1}
+
+
+def test_a_killed_box_brings_few_frames_twice(box: Box, config: AgentConfig, clock: Clock) -> None:
+    """Progress is stored every so many frames, so a campaign is not begun anew by a power cut."""
+    box.desk.take(capture("long", frames=200))
+    box.desk.look()
+    for _ in range(150):
+        assert box.miner.reasons_to_keep(seen(found()))
+        box.desk.look()
+    again = Box(config, clock)
+    assert 150 - SAVE_EVERY_FRAMES < again.miner.campaigns.running()["long"] <= 150
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'[{"command": 1}]', b"\xff\xfe"])

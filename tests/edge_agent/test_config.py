@@ -204,3 +204,48 @@ def test_keys_are_listed_with_their_sections() -> None:
     keys = keys_of(AgentConfig)
     for key in ("task_id", "broker.host", "camera.trigger.kind", "privacy.masks.polygon", "outputs.host"):
         assert key in keys
+
+
+MODBUS = '[[outputs]]\nkind = "modbus"\nname = "gate"\nhost = "10.0.0.5"\n'
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (MODBUS + "coils = { reject = 0, heartbeat = 0 }\n", "reject and heartbeat share a coil"),
+        (MODBUS + "coils = { reject = 0 }\nregisters = { parts = 5, verdict = 5 }\n", "share a register"),
+        ('[[outputs]]\nkind = "opcua"\nname = "gate"\nurl = "opc.tcp://plc"\nnodes = { reject = "i=1", stop = "i=1" }\n',
+         "share a node"),
+        ('[[outputs]]\nkind = "s7"\nname = "gate"\nhost = "plc"\ndb = 1\nbits = { reject = "1.0" }\nwords = { parts = 0 }\n',
+         "share a bit"),
+    ],
+)  # fmt: skip
+def test_two_points_of_an_output_never_share_an_address(tmp_path: Path, table: str, words: str) -> None:
+    """A heartbeat on the ejector's coil would eject every other part."""
+    with pytest.raises(WrongConfig, match=words):
+        load_config(write(tmp_path, GOOD + table))
+
+
+def test_a_slow_camera_needs_an_output_that_waits_for_it(tmp_path: Path) -> None:
+    """At one frame per second an output that expects one in 700 ms would never trust the camera."""
+    text = (
+        GOOD.replace('"folder:frames"', '"rtsp://camera/1"\nfps = 1.0') + MODBUS + "coils = { reject = 0 }\n"
+    )
+    with pytest.raises(WrongConfig, match=r"outputs\[0\].silence_ms: expected at least 1500"):
+        load_config(write(tmp_path, text))
+    assert load_config(write(tmp_path, text + "silence_ms = 2000\n")).outputs[0].silence_ms == 2000
+
+
+def test_a_kind_that_does_not_exist_is_told_with_those_that_do(tmp_path: Path) -> None:
+    """The key is the kind's own, and the nearest one is named."""
+    text = GOOD + '[[outputs]]\nkind = "modbs"\nname = "ejector"\n'
+    wanted = r"outputs\[0\]\.kind: expected one of .*did you mean modbus\?\), got 'modbs'"
+    with pytest.raises(ConfigError, match=wanted):
+        load_config(write(tmp_path, text))
+
+
+def test_an_address_no_program_reads_is_told_without_its_password(tmp_path: Path) -> None:
+    """A slip in the scheme is found at the start, not after a minute of trying."""
+    with pytest.raises(ConfigError, match=r"did you mean rtp or rtsp\?") as refused:
+        load_config(write(tmp_path, GOOD.replace("folder:frames", "rstp://user:hunter2@cam/1")))
+    assert "hunter2" not in str(refused.value)

@@ -16,11 +16,12 @@ from edge_agent.counters import DROPPED, INSPECTED, LOST, Counters
 from edge_agent.events import Events
 from edge_agent.loop import InspectionLoop, LoopOptions, LoopParts
 from edge_agent.mining import Miner, NothingSeen, UncertainScore
-from edge_agent.mining.seen import SeenFrame
+from edge_agent.mining.seen import MiningRule, SeenFrame
 from edge_agent.model_slot import ModelSlot, ServingModel
 from edge_agent.outbox import DiskGuard, Outbox, OutboxWriter
 from edge_agent.parts import FinishedPart
 from edge_agent.sources import Capture, CaptureHooks, CaptureOptions, MemoryReader
+from edge_agent.sources.base import Frame
 from fleet_contracts.samples import ClassRule, DecisionRules, Reason
 from tests.edge_agent.builders import boxes, config_of, frame_of, model_of
 from tests.helpers import wait_until
@@ -41,7 +42,13 @@ class Line:
     """Be a loop with everything around it, without a camera and with an outbox of its own."""
 
     def __init__(
-        self, folder: Path, mode: str = "every", guard: DiskGuard | None = None, *, overlap: bool = False
+        self,
+        folder: Path,
+        mode: str = "every",
+        guard: DiskGuard | None = None,
+        *,
+        overlap: bool = False,
+        rules: tuple[MiningRule, ...] = (),
     ) -> None:
         config = config_of(folder)
         self.reader, self.counters, self.events = MemoryReader(), Counters(), Events()
@@ -60,7 +67,7 @@ class Line:
         parts = LoopParts(
             self.capture,
             self.slot,
-            Miner([UncertainScore(0.2, 0.6), NothingSeen(0.2), Watching(self.seen)]),
+            Miner([UncertainScore(0.2, 0.6), NothingSeen(0.2), Watching(self.seen), *rules]),
             self.writer,
             self.counters,
             self.events,
@@ -138,6 +145,34 @@ def test_frames_are_inspected_decided_and_mined(make_line: Callable[..., Line]) 
     assert line.counters.with_prefix("part.") == {"reject": 1, "unsure": 1, "accept": 1}
     assert line.outbox.waiting() == 2
     assert line.counters.value(DROPPED) == 0
+
+
+class Failing:
+    """Be a mining rule that fails a few times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def check(self, seen: SeenFrame) -> Reason | None:
+        self.left -= 1
+        if self.left >= 0:
+            raise ValueError("odd features")
+        return None
+
+
+def test_mining_that_fails_costs_examples_and_no_part(make_line: Callable[..., Line]) -> None:
+    """The line goes on, a restart does not meet the same frame again, and the box says what is wrong."""
+    line = make_line(rules=(Failing(2),))
+    line.serve(model_of(1, boxes()))
+    line.start()
+    line.reader.feed(frame_of(1, part="a"), frame_of(2, part="b"))
+    line.inspected(2)
+    assert [part.decision.verdict for part in line.decided] == ["accept", "accept"]
+    assert "odd features" in line.events.problems()["mining.failed"]
+    assert line.events.count("loop.mining-failed") == 2
+    line.reader.feed(frame_of(3, part="c"))
+    line.inspected(3)
+    assert line.events.problems() == {}
 
 
 def test_without_a_model_frames_wait_and_none_is_skipped(make_line: Callable[..., Line]) -> None:
@@ -450,3 +485,38 @@ def test_a_long_part_costs_each_frame_the_same(make_line: Callable[..., Line]) -
     early = np.median(line.times._rings["decide"][5:50])
     late = np.median(line.times._rings["decide"][150:200])
     assert late < 4.0 * early
+
+
+def test_a_source_that_hangs_in_one_call_is_told_until_it_comes_back(tmp_path: Path) -> None:
+    """A network share that hangs holds the capture thread, which cannot say so itself."""
+    released = threading.Event()
+
+    class HungOnce(MemoryReader):
+        def read(self, wait_s: float) -> Frame | None:
+            released.wait(30)
+            return super().read(wait_s)
+
+    counters, events = Counters(), Events()
+    reader = HungOnce()
+    capture = Capture(reader, CaptureOptions(), counters, events)
+    slot, stop = ModelSlot(), threading.Event()
+    slot.offer(model_of(1, boxes()))
+    outbox = Outbox(tmp_path / "outbox", DiskGuard(10**9, 0))
+    writer = OutboxWriter(config_of(tmp_path), outbox, counters, events)
+    loop = InspectionLoop(
+        LoopParts(capture, slot, Miner(()), writer, counters, events), LoopOptions("cam0", source_hung_s=0.2)
+    )
+    thread = threading.Thread(target=loop.run, args=(stop,))
+    capture.start()
+    thread.start()
+    try:
+        wait_until(lambda: "source.hung" in events.problems(), 10, "the hang to be told")
+        reader.feed(frame_of(10))
+        released.set()
+        wait_until(lambda: "source.hung" not in events.problems(), 10, "the hang to be over")
+    finally:
+        released.set()
+        stop.set()
+        thread.join(10)
+        capture.stop()
+        outbox.close()

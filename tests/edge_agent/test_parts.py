@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from detection.detections import Detections
 from edge_agent.parts import FinishedPart, PartTracker
 from edge_agent.sources.base import Frame
@@ -65,3 +67,18 @@ def test_a_part_that_never_ends_is_cut() -> None:
     tracker = PartTracker(max_frames=3)
     finished = [feed(tracker, frame_of(1, part="a"), boxes()) for _ in range(7)]
     assert [part.frames for part in finished if part] == [3, 3]
+
+
+def test_a_part_that_lacks_its_last_frame_is_not_accepted() -> None:
+    """Where the source tells the end, a part cut off by a stop or another part was not seen whole."""
+    for last, found, verdict in (
+        (False, boxes(), "unsure"),
+        (True, boxes(), "accept"),
+        (False, boxes((0.9, 0)), "reject"),
+    ):
+        tracker = PartTracker(ends_are_told=True)
+        feed(tracker, frame_of(1, part="a"), boxes())
+        feed(tracker, replace(frame_of(2, part="a"), last_in_part=last), found)
+        finished = tracker.flush()
+        assert finished is not None
+        assert finished.decision.verdict == verdict

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -189,3 +190,18 @@ def test_what_is_taken_is_always_of_the_frame_that_was_asked_for(make_bench: Cal
     finally:
         sys.setswitchinterval(interval)
     assert bench.prefetch.used > 0
+
+
+def test_a_last_frame_that_waits_is_looked_at_once(make_bench: Callable[..., Bench]) -> None:
+    """A source that has ended while its frames wait for a model costs no processor."""
+    bench = make_bench()
+    frame = frame_of(1)
+    bench.reader.feed(frame)
+    bench.reader.end()
+    wait_until(lambda: bench.capture._ended, 5, "the source's end")
+    assert bench.capture.peek(None, 5.0) is frame
+    began = time.monotonic()
+    assert bench.capture.peek(frame, 0.2) is None
+    assert time.monotonic() - began >= 0.2
+    assert bench.capture.read(0.0) is frame
+    assert bench.capture.peek(frame, 60.0) is None

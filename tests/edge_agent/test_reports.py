@@ -149,3 +149,11 @@ def test_vitals_say_how_fast_hot_and_full_the_box_is(desk: Desk) -> None:
     assert bare.outbox_evicted == 4
     assert bare.vitals is not None
     assert bare.vitals.frame_ms_p99 is None
+
+
+def test_no_problem_carries_a_secret_to_the_cloud() -> None:
+    """Problems quote addresses; what a report, a status file or a metric says of them holds no password."""
+    events = Events()
+    events.set_problem("output.away.scada", "opc.tcp://user:hunter2@plc:4840: expected a session")
+    assert "hunter2" not in str(events.problems())
+    assert "plc:4840" in events.problems()["output.away.scada"]

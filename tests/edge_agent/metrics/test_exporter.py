@@ -88,8 +88,8 @@ class Desk:
     """Hold an exporter without an agent."""
 
     def __init__(self, config: AgentConfig, outbox: Outbox) -> None:
-        self.events = Events()
-        report = ReportSources(outbox, Counters(), self.events, ModelSlot(), StillState)
+        self.events, self.counters = Events(), Counters(outbox.stored_counts())
+        report = ReportSources(outbox, self.counters, self.events, ModelSlot(), StillState)
         watch = MachineWatch(config, self.events)
         parts = CareParts(config, Heartbeat(), watch, report, lambda: False, StageTimes())
         self.sources = metric_sources(parts)
@@ -148,3 +148,25 @@ def test_a_rate_is_over_the_last_seconds() -> None:
     meter.sample(101.0, 0)
     meter.sample(102.0, 5)
     assert meter.per_second() == 5.0
+
+
+def test_counts_begin_with_the_process(tmp_path: Path) -> None:
+    """A killed agent forgets its last seconds: a count that went back by 10 would be taken for 990 new ones."""
+    port = free_port()
+    outbox = Outbox(tmp_path / "outbox", DiskGuard(10**9, 0))
+    outbox.mark_done(
+        "folder:frames", (), {"frames_inspected": 990, "output.gate.fired": 5, "outbox_lost": 2}, ()
+    )
+    desk = Desk(config_of(tmp_path), outbox)
+    exporter = Exporter(MetricsConfig(port=port), desk.sources, desk.events)
+    exporter.start()
+    try:
+        desk.counters.add("frames_inspected", 3)
+        found = scrape(port)
+    finally:
+        exporter.stop()
+    assert desk.counters.value("frames_inspected") == 993
+    assert value(found, "whetstone_frames_inspected_total") == 3
+    assert value(found, "whetstone_output_parts_total", output="gate", fate="fired") == 0
+    # What a start finds damaged is news, so losses are counted on.
+    assert value(found, "whetstone_examples_lost_total", reason="refused") == 2

@@ -97,6 +97,29 @@ def test_late_known_and_too_many_commands_are_not_begun() -> None:
     assert (known.is_running, known.command.frames, is_new) == (True, 1, False)
 
 
+def test_a_frame_that_could_not_be_kept_does_not_count() -> None:
+    """The outbox's queue was full: the command goes on for the frame, also when it was the last one."""
+    campaigns = Campaigns(Clock())
+    campaigns.start(command(frames=2))
+    campaigns.start(command("stains", class_name="stain"))
+    assert campaigns.reasons(seen(found()))
+    campaigns.take_back()
+    assert campaigns.running() == {"c-1": 0, "stains": 0}
+    assert campaigns.reasons(seen(found()))
+    assert campaigns.reasons(seen(found()))
+    campaigns.take_back()
+    assert campaigns.take_ended() == []
+    assert campaigns.running() == {"c-1": 1, "stains": 0}
+    assert campaigns.reasons(seen(found()))
+    (ended,) = campaigns.take_ended()
+    assert (ended.outcome, ended.kept) == ("done", 2)
+    # Its end was told: what follows cannot change it, and a frame nobody asked for takes nothing back.
+    campaigns.take_back()
+    assert campaigns.reasons(seen(found())) == ()
+    campaigns.take_back()
+    assert (campaigns.all()[0].outcome, campaigns.all()[0].kept) == ("done", 2)
+
+
 def test_a_restart_goes_on_where_it_was() -> None:
     """Counts and ended commands come back; frames are not asked for twice."""
     before = Campaigns(Clock())

@@ -69,13 +69,13 @@ def test_an_empty_detection_list_is_a_normal_input(rule: MiningRule, frame: Seen
 @given(first=shares, second=shares)
 @settings(max_examples=60, deadline=None)
 def test_what_is_nearer_the_doubt_scores_higher(first: float, second: float) -> None:
-    """Monotonic where it should be: nearer second-best classes, stronger pasts, larger jumps, less seen."""
+    """Monotonic where it should be: nearer second-best classes, stronger pasts, larger jumps, more of nothing."""
     small, large = sorted((first, second))
     for rule, less, more in (
         (ClassMargin(0.0, 1.0), _margin(large), _margin(small)),
         (Vanished(0.2, 0.0), _after(small), _after(large)),
         (Flicker(0.01), _after(small), _after(large)),
-        (NothingSeen(1.1), seen(found((large, 0))), seen(found((small, 0)))),
+        (NothingSeen(1.1), seen(found((small, 0))), seen(found((large, 0)))),
     ):
         one, other = rule.check(less), rule.check(more)  # type: ignore[attr-defined]
         if one is not None and other is not None:

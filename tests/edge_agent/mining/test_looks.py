@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,6 +84,30 @@ def test_a_small_mark_makes_another_picture(parts: list[np.ndarray]) -> None:
     marked = image.copy()
     marked[150:156, 100:180] = 255 - marked[150:156, 100:180] // 2
     assert not looks.knows(marked, seen(found()))
+
+
+def test_a_mark_smaller_than_a_cell_makes_another_picture(parts: list[np.ndarray]) -> None:
+    """A board that stands still gets a mark the model misses, a hundredth of the frame wide: it is kept."""
+    for scale in (1, 4):
+        for number, part in enumerate(parts[:20]):
+            image = cv2.resize(part, None, fx=scale, fy=scale)
+            looks, side = Looks(), image.shape[0] // 80
+            assert not looks.knows(noisy(image, 0), seen(found()))
+            marked = image.copy()
+            top, left = ((37 + 11 * number) % 300) * scale, ((59 + 13 * number) % 300) * scale
+            spot = marked[top : top + side, left : left + side]
+            spot[:] = np.where(spot.mean() > 127, 0, 255)
+            assert not looks.knows(noisy(marked, 1), seen(found(), part="next")), (scale, number)
+
+
+def test_hundreds_of_like_vectors_cost_the_loop_little(parts: list[np.ndarray]) -> None:
+    """Where all vectors are alike few cells tell rows apart; not one whole thumb need be compared."""
+    looks = Looks(LookLimits(remembered=64))
+    vector = np.ones(16, np.float32)
+    for image in parts:
+        assert not looks.knows(image, seen(found(), features=vector))
+    for image in (draw_part(CHANGED, 4, number).image for number in range(10)):
+        assert len(looks.recent._alike(look_of(image, vector))) <= 1
 
 
 def test_a_kept_frame_is_recent_for_a_time_and_the_oldest_makes_room(parts: list[np.ndarray]) -> None:

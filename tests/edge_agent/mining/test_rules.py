@@ -40,6 +40,22 @@ def test_a_frame_in_which_nothing_was_seen_is_hard(confidences: tuple[float, ...
     assert (reason is not None) == hard
 
 
+def test_an_empty_frame_is_worth_less_than_a_doubtful_one() -> None:
+    """Good parts are empty: they must neither be as urgent as a capture nor evict what the model doubts."""
+    empty, nearly, doubtful = (
+        (NothingSeen(0.2) if rule is NothingSeen else UncertainScore(0.2, 0.6)).check(seen(found))
+        for rule, found in (
+            (NothingSeen, boxes()),
+            (NothingSeen, boxes((0.19, 0))),
+            (UncertainScore, boxes((0.4, 0))),
+        )
+    )
+    assert empty is not None
+    assert nearly is not None
+    assert doubtful is not None
+    assert 0.1 < empty.score < nearly.score < 0.5 < doubtful.score
+
+
 def test_the_random_floor_keeps_its_share_and_draws_the_same_again() -> None:
     """Inspecting a frame again after a restart decides as before."""
     frames = [seen(boxes((0.9, 0)), f"part-{number}") for number in range(4000)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import timedelta
 
 import numpy as np
@@ -104,6 +105,28 @@ def test_a_near_duplicate_takes_nothing_from_the_budget() -> None:
     # What the budget let go was not kept, so it is no duplicate either.
     assert limited.reasons_to_keep(seen(found(), image=picture(3))) == ()
     assert limited.outcomes == {"kept": 2, "duplicate": 1, "over-hour": 2}
+
+
+def test_a_hard_frame_allocates_nothing_large_on_the_loops_thread() -> None:
+    """Every rule on, five hundred looks remembered, vectors all alike: less than 64 kB for a 1080p frame."""
+    usual = miner_of(MiningConfig(max_per_hour=0))
+    vector = np.ones(256, np.float32)
+    for seed in range(512):
+        usual.reasons_to_keep(seen(found(), part=f"p{seed}", image=picture(seed), features=vector))
+    frames = [np.tile(picture(number), (23, 30, 1))[:1080, :1920] for number in range(600, 604)]
+    peaks = []
+    tracemalloc.start()
+    try:
+        for number in (0, 1, 0, 2, 1, 3):
+            frame = seen(found(), part=f"q{number}", image=frames[number], features=vector)
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            usual.reasons_to_keep(frame)
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+    assert usual.outcomes["duplicate"] >= 2
+    assert max(peaks) < 64 * 1024
 
 
 def test_frames_without_an_image_are_never_duplicates() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from edge_agent.ota.parts import OtaParts
 from edge_agent.ota.server import HttpServer
 from edge_agent.ota.tuf_client import Target
 from fleet_contracts.ids import sha256_of
+from tests.edge_agent.link.certificates import Authority
 from tests.edge_agent.ota.ota_kit import Box, config_for, make_world
 from tests.helpers import free_port, missing, wait_until
 
@@ -29,7 +31,7 @@ Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
 @contextmanager
-def serving(answer: Answer) -> Iterator[str]:
+def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve HTTP on loopback, every GET by `answer`."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -40,10 +42,12 @@ def serving(answer: Answer) -> Iterator[str]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/"
+            yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}/"
         finally:
             server.shutdown()
             thread.join()
@@ -173,3 +177,20 @@ def answers(source: HttpServer) -> bool:
         return bool(source.open("metadata/timestamp.json").read_all(100_000))
     except SourceAway:
         return False
+
+
+def test_a_server_of_a_private_authority_is_trusted_by_its_file_alone(tmp_path: Path) -> None:
+    """A plant's own authority signs the release server's certificate; without its file nobody is believed."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("releases", hosts=("127.0.0.1",))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        send(handler, 200, 5, b"hello")
+
+    with serving(answer, tls) as url:
+        with pytest.raises(SourceAway):
+            HttpServer(url, gap_s=5.0).open("a-file")
+        opened = HttpServer(url, gap_s=5.0, ca_file=authority.ca_file).open("a-file")
+        assert opened.read_all(5) == b"hello"

@@ -49,12 +49,16 @@ class Line:
     """Be a sorter with its notes."""
 
     def __init__(
-        self, folder: Path, outputs: Sequence[AnyOutput], opener: Callable[[AnyOutput], Output]
+        self,
+        folder: Path,
+        outputs: Sequence[AnyOutput],
+        opener: Callable[[AnyOutput], Output],
+        silent_s: Callable[[], float] | None = None,
     ) -> None:
         config = config_of(folder).model_copy(update={"outputs": tuple(outputs)})
         self.counters, self.events = Counters(), Events()
         self.signs = Signs()
-        loop_signs = LoopSigns(self.signs, lambda: self.signs.serving)
+        loop_signs = LoopSigns(self.signs, lambda: self.signs.serving, silent_s)
         self.sorter: Sorter = build_sorter(config, self.counters, self.events, loop_signs, opener)
 
     def healthy(self, *names: str) -> None:

@@ -245,6 +245,26 @@ def test_the_broker_says_that_the_box_is_gone(broker: RealBroker, tmp_path: Path
     listener.end()
 
 
+def test_the_will_speaks_for_a_box_whose_words_no_longer_pass(broker: RealBroker) -> None:
+    """A broker too slow to answer in time is left without a goodbye, or the line went on trusting us."""
+    listener = Listener(broker.port)
+    device = MqttDevice(mqtt_of(broker))
+    device.connect()
+    device.write(write("failsafe", 0))
+    wait_until(lambda: listener.of("failsafe") != [], 5, "the first word")
+    broker.pause()
+    try:
+        with pytest.raises(OutputAway):
+            device.write(write("heartbeat"))
+        device.close()
+    finally:
+        broker.go_on()
+    wait_until(
+        lambda: listener.of("failsafe")[-1] == {"safe": True, "why": "the box is gone"}, 15, "the will"
+    )
+    listener.end()
+
+
 def _certificate(folder: Path, name: str) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

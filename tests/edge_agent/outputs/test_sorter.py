@@ -200,3 +200,71 @@ def test_no_outputs_cost_nothing(tmp_path: Path) -> None:
     with running_line(tmp_path, ()) as line:
         line.sorter.on_decision(part_of("reject"))
         assert line.sorter.status() == ()
+
+
+def test_parts_that_nobody_inspected_are_rejected_until_they_have_passed(tmp_path: Path) -> None:
+    """After a camera fault `reject_all` lasts for the way to the ejector, however short the recovery is."""
+    twins = Twins()
+    with running_line(tmp_path, outputs(gate={"travel_ms": 800}), twins) as line:
+        line.healthy()
+        gate = twins.made["gate"]
+        line.events.set_problem("camera.stalled", "no frame")
+        wait_until(lambda: gate.levels["failsafe"] == 1, 5, "the safe state")
+        over = time.monotonic()
+        line.events.clear_problem("camera.stalled")
+        wait_until(lambda: gate.levels["failsafe"] == 0, 10, "the end of the safe state")
+        # A little less than the way: the worker may have looked just before the fault was over.
+        assert gate.of("reject", 0)[-1][0] >= over + 0.5
+
+
+def test_an_output_without_travel_acts_on_what_is_decided_later_than_it_was_seen(tmp_path: Path) -> None:
+    """A lamp or a broker at the default travel of 0 hears of every part, however slow the model is."""
+    twins = Twins()
+    with running_line(tmp_path, outputs(lamp={"late_ok_ms": 20}), twins) as line:
+        line.healthy()
+        line.sorter.on_decision(part_of("reject", age_s=0.4))
+        wait_until(lambda: line.counted("lamp", "fired") == 1, 5, "the pulse")
+        assert line.counted("lamp", "missed") == 0
+        assert line.sorter.status()[0].late_p50_ms >= 400.0
+
+
+def test_a_silent_camera_makes_the_line_safe_before_its_own_timeout(tmp_path: Path) -> None:
+    """Between two frames, and before the first one, the line does not rely on a camera that gives none."""
+    twins, silent = Twins(), [10.0]
+    line = Line(tmp_path, outputs(gate={"failsafe": "stop_line"}), twins, silent_s=lambda: silent[0])
+    line.sorter.start()
+    try:
+        problems = line.events.problems
+        wait_until(lambda: "no frame" in problems().get("output.failsafe.gate", ""), 5, "the reason")
+        silent[0] = 0.1
+        line.healthy()
+        silent[0] = 0.71
+        wait_until(lambda: twins.made["gate"].levels["stop"] == 1, 5, "the line to be stopped")
+    finally:
+        line.sorter.stop(3.0)
+
+
+def test_rejects_that_go_by_are_a_problem_that_stands(tmp_path: Path) -> None:
+    """Late or crowded out: a counter alone is seen too late; an accepted part without a pulse is none."""
+    twins = Twins()
+    with running_line(tmp_path, outputs(gate={"travel_ms": 10, "late_ok_ms": 5}), twins) as line:
+        line.healthy()
+        line.sorter.on_decision(part_of("accept", age_s=1.0))
+        wait_until(lambda: line.counted("gate", "missed") == 1, 5, "the accepted part")
+        assert "output.missed.gate" not in line.events.problems()
+        line.sorter.on_decision(part_of("reject", age_s=1.0))
+        wait_until(lambda: "output.missed.gate" in line.events.problems(), 5, "the problem")
+        assert "travel_ms" in line.events.problems()["output.missed.gate"]
+
+
+def test_a_reject_that_passes_because_all_do_is_told(tmp_path: Path) -> None:
+    """In `pass_all` nothing stands in for the verdict, so the part is named; in `reject_all` the level does."""
+    twins = Twins()
+    both = outputs(free={"failsafe": "pass_all"}, gate={})
+    with running_line(tmp_path, both, twins) as line:
+        line.healthy()
+        line.events.set_problem("camera.stalled", "no frame")
+        wait_until(lambda: all(one.state == "safe" for one in line.sorter.status()), 5, "the safe state")
+        line.sorter.on_decision(part_of("reject"))
+        wait_until(lambda: line.counted("free", "held") + line.counted("gate", "held") == 2, 5, "both")
+        wait_until(lambda: line.events.count("output.held") == 1, 5, "the one that is told")

@@ -229,3 +229,12 @@ def test_a_file_that_cannot_be_masked_is_set_aside_or_deleted(tmp_path: Path, *,
     assert counters.value("frames_unreadable") == 1
     assert not bad.exists()
     assert (config.data_dir / "quarantine" / "bad.jpg").exists() == keep
+
+
+def test_half_a_picture_is_not_set_aside_where_something_is_to_be_hidden() -> None:
+    """A cut file shows what a mask would hide; only who asks for it by name gets it kept."""
+    mask = {"rectangle": (0.0, 0.0, 0.5, 0.5)}
+    assert PrivacyConfig().keep_unreadable
+    assert not PrivacyConfig.model_validate({"masks": [mask]}).keep_unreadable
+    assert not PrivacyConfig(classes=("person",)).keep_unreadable
+    assert PrivacyConfig.model_validate({"masks": [mask], "keep_unreadable": True}).keep_unreadable

@@ -21,6 +21,7 @@ from edge_agent.sources.choose import (
     fault_limits,
     is_never_silent,
     live_reader,
+    part_idle_s,
 )
 from edge_agent.sources.live import LiveReader
 from edge_agent.sources.triggered import TriggeredReader
@@ -128,4 +129,27 @@ def test_files_are_not_checked_for_standing_still() -> None:
 def test_there_are_more_buffers_than_the_outbox_can_hold() -> None:
     """A slow disk costs examples, and no frame that would be inspected."""
     assert buffers_for(CameraConfig(source="0"), 32) == 48
-    assert buffers_for(CameraConfig(source="0", buffers=7), 32) == 7
+    assert buffers_for(CameraConfig(source="0", buffers=7), 32, 64) == 112
+    assert buffers_for(CameraConfig(source="0", buffers=200), 32) == 200
+    with pytest.raises(ConfigError, match="at most 239"):
+        live_reader(CameraConfig(source="0"), 256, Counters(), Events())
+
+
+def test_the_loop_waits_longer_for_a_part_than_its_source() -> None:
+    """A part decided before its source gave it up would be decided twice, first without all its frames."""
+    trigger = TriggerConfig(kind="file", path=Path("pulses"), timeout_s=3.0)
+    assert part_idle_s(CameraConfig(source="folder:/x", frames_per_part=3)) == 0.5
+    assert part_idle_s(CameraConfig(source="0")) == 0.5
+    assert part_idle_s(CameraConfig(source="0", frames_per_part=3, stall_s=4.0)) > 4.0
+    assert part_idle_s(CameraConfig(source="0", trigger=trigger)) > 3.0
+
+
+def test_no_frame_is_kept_from_a_part_of_several(tmp_path: Path) -> None:
+    """Without its black frame the part would be accepted; a triggered part chooses among all frames."""
+    several = reader_of(tmp_path, source="0", frames_per_part=2)
+    alone = reader_of(tmp_path, source="0")
+    assert isinstance(several, CheckedReader)
+    assert isinstance(alone, CheckedReader)
+    assert (several._withhold, alone._withhold) == (False, True)
+    trigger = TriggerConfig(kind="file", path=tmp_path / "pulses")
+    assert not live_reader(CameraConfig(source="0", trigger=trigger), 8, Counters(), Events())._options.newest

@@ -37,7 +37,7 @@ class Desk:
         )
 
     def frame(self, at: float) -> Frame:
-        frame = Frame(IMAGE, WHEN, "unnamed", captured_mono=self.now + at)
+        frame = Frame(IMAGE.copy(), WHEN, "unnamed", captured_mono=self.now + at)
         self.camera.feed(frame)
         return frame
 
@@ -81,6 +81,47 @@ def test_a_pulse_heard_late_takes_the_frame_that_was_kept() -> None:
     assert desk.read() == []
     desk.frame(0.3)
     assert [frame.part_id for frame in desk.read()] == ["b"]
+
+
+def test_a_pulse_heard_late_takes_the_first_frame_though_another_came_since() -> None:
+    """A PLC answers after the picture was taken: a frame later the part may lie elsewhere."""
+    desk = Desk()
+    first = desk.frame(0.2)
+    assert desk.read() == []
+    desk.pulse(0.1, "a")
+    desk.frame(0.3)
+    (frame,) = desk.read()
+    assert frame.part_id == "a"
+    assert frame.image is first.image
+    assert desk.read() == []
+
+
+def test_a_frame_captured_after_the_time_shows_another_part() -> None:
+    """A reader that was held up finds old pulses and a new frame together: no part is judged by it."""
+    for per_part in (1, 2):
+        desk = Desk(timeout_s=0.5, frames_per_part=per_part)
+        desk.pulse(0.0, "a")
+        if per_part == 2:
+            desk.frame(0.1)
+            assert len(desk.read()) == 1
+        desk.pulse(0.2, "b")
+        desk.frame(1.2)
+        found = desk.read(4)
+        assert [(f.part_id, f.fault) for f in found] == [("a", "trigger-missed"), ("b", "trigger-missed")]
+        assert all(f.last_in_part for f in found)
+
+
+def test_parts_told_of_are_ended_also_when_the_stream_has_ended() -> None:
+    """The last part of a stream that broke off is unsure, not left open."""
+    desk = Desk(timeout_s=0.1, frames_per_part=2)
+    desk.pulse(0.0, "a")
+    desk.frame(0.05)
+    desk.camera.end()
+    found = desk.read()
+    assert not desk.reader.is_ended()
+    wait_until(lambda: bool(found.extend(desk.read())) or len(found) == 2, 3, "the blind frame")
+    assert [(f.part_id, f.fault) for f in found] == [("a", ""), ("a", "trigger-missed")]
+    assert desk.reader.is_ended()
 
 
 def test_the_delay_waits_until_the_part_is_there() -> None:

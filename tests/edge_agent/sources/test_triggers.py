@@ -261,7 +261,8 @@ def test_lines_appended_to_a_file_are_pulses(tmp_path: Path) -> None:
     """What stood there before is old; a file begun anew is read from its beginning; half a line waits."""
     path = tmp_path / "pulses"
     path.write_text("old\n")
-    trigger = FileTrigger(path, Events())
+    counters, events = Counters(), Events()
+    trigger = FileTrigger(path, counters, events)
     trigger.start()
     assert trigger.wait(0.01) is None
     with path.open("a") as file:
@@ -271,8 +272,17 @@ def test_lines_appended_to_a_file_are_pulses(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write("d\n")
     assert pulse_of(trigger).part_id == "cd"
+    with path.open("a") as file:
+        file.write("half")
+    assert trigger.wait(0.01) is None
     path.write_text("n\n")
     assert pulse_of(trigger).part_id == "n"
+    with path.open("a") as file:
+        file.write("m\n" * (MOST_PULSES + 3))
+    assert pulse_of(trigger).part_id == "m"
+    assert (counters.value(MISSED), events.count("camera.trigger-lost")) == (3, 1)
+    while trigger.wait(0.0):
+        pass
     path.unlink()
     assert trigger.wait(0.01) is None
     trigger.close()

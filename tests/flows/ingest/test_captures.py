@@ -15,7 +15,7 @@ from flows.context import Context
 from flows.database.schema import CaptureRow
 from flows.errors import CaptureRefused, UnknownTask
 from flows.events import MemoryEvents
-from flows.ingest.captures import AGAIN_SECONDS, CaptureDuty
+from flows.ingest.captures import AGAIN_SECONDS, OVER_SECONDS, OWED, CaptureDuty
 from flows.ingest.desk import Desk
 from flows.ingest.duties import standard_duties
 from flows.ingest.link import MemoryLink, MqttLink
@@ -102,21 +102,32 @@ def test_a_restart_of_ingest_sends_open_commands_again(ctx: Context) -> None:
     assert Rounds(ctx).run() == 1
 
 
-def test_commands_whose_time_is_over_are_not_sent(ctx: Context) -> None:
-    """They are shown for what they are: a box that never answered, or one that did not finish."""
+def test_commands_whose_time_is_over_are_sent_seldom_and_for_a_week(ctx: Context) -> None:
+    """A box that was offline at the end still tells how far it came; until then it is shown what is known."""
     silent, begun = ask(ctx), ask(ctx)
     desk = Desk(ctx, MemoryLink())
     hear(desk, answer(begun.command_id, "accepted", 4))
-    with ctx.database.session() as session:
-        for name in (silent.command_id, begun.command_id):
-            row = session.get_one(CaptureRow, name)
-            row.expires_at = utc_now() - timedelta(seconds=1)
-            row.command = {**row.command, "expires_at": row.expires_at.isoformat()}
-    assert Rounds(ctx).run() == 0
+    over(ctx, timedelta(seconds=1), silent, begun)
+    rounds = Rounds(ctx)
+    assert [rounds.run(), rounds.run(AGAIN_SECONDS), rounds.run(OVER_SECONDS)] == [2, 2, 4]
     assert {view.command.command_id: view.words for view in captures_of(ctx, TASK)} == {
         silent.command_id: "no answer",
         begun.command_id: "expired",
     }
+    hear(desk, answer(begun.command_id, "expired", 17))
+    assert {view.frames_kept for view in captures_of(ctx, TASK)} == {0, 17}
+    assert rounds.run(OVER_SECONDS) == 5
+    over(ctx, OWED, silent)
+    assert rounds.run(OVER_SECONDS) == 5
+
+
+def over(ctx: Context, ago: timedelta, *commands: CaptureCommand) -> None:
+    """Let the time of commands have been over for so long."""
+    with ctx.database.session() as session:
+        for command in commands:
+            row = session.get_one(CaptureRow, command.command_id)
+            row.expires_at = utc_now() - ago
+            row.command = {**row.command, "expires_at": row.expires_at.isoformat()}
 
 
 def test_nothing_counts_as_sent_while_the_broker_is_away(ctx: Context) -> None:

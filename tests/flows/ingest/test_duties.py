@@ -23,6 +23,7 @@ from flows.ingest.service import Duty
 from flows.releases.build import ReleasePlan, build_release
 from flows.retrain import promotion
 from flows.retrain.first import _default_rules
+from flows.settings import DecisionSettings
 from flows.store import MemoryStore
 from flows.trigger import EVENT
 from tests.detection.onnx_models import save
@@ -79,7 +80,7 @@ def _second_release(ctx: Context, folder: Path) -> Context:
     ctx = with_champion(ctx, folder)
     names = current_class_list(ctx, TASK)
     onnx = save(GOOD, folder / "second.onnx")
-    plan = ReleasePlan(2, "stable", names, _default_rules(names), Lineage(kind="run"), utc_now())
+    plan = ReleasePlan(2, "stable", names, _default_rules(names, DecisionSettings()), Lineage(kind="run"), utc_now())
     release, files = build_release(plan, onnx, (), lambda _: b"")
     promotion.repository(ctx).publish(release, files)
     return ctx

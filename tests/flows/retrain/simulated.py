@@ -21,7 +21,7 @@ from flows.gpus.memory import MemoryProvider
 from flows.releases.build import ReleasePlan, build_release
 from flows.retrain import promotion, runs, steps
 from flows.retrain.first import _default_rules
-from flows.settings import TaskSettings
+from flows.settings import DecisionSettings, TaskSettings
 from flows.store import MemoryStore
 from tests.detection.onnx_models import TinyModel, save
 from tests.flows.kit import CLASSES, TASK
@@ -143,7 +143,7 @@ def with_champion(ctx: Context, folder: Path, model: TinyModel = GOOD) -> Contex
     onnx = save(TinyModel(rows=model.rows, class_names=CLASSES, features=3), folder / "origin.onnx")
     origin = register_origin(ctx, TASK, OriginFiles(weights, onnx), Entry("AGPL-3.0", "a test", "test"))
     names = current_class_list(ctx, TASK)
-    plan = ReleasePlan(1, "stable", names, _default_rules(names), Lineage(kind="origin"), utc_now())
+    plan = ReleasePlan(1, "stable", names, _default_rules(names, DecisionSettings()), Lineage(kind="origin"), utc_now())
     release, files = build_release(plan, onnx, (), lambda _: b"")
     promotion.repository(ctx).publish(release, files)
     set_champion(
