@@ -8,6 +8,7 @@
     ├── DiskFull                  no room for an example; it is counted as lost, the loop goes on
     ├── OutboxError               the outbox cannot be opened or written
     ├── OutputAway                an output's device does not answer; connected again later
+    │   └── OutputRefused         it answers, but not for this address
     ├── LinkAway                  the broker cannot be reached now; asked again later
     └── UploadError               an upload did not work
         ├── StoreAway             the object store cannot be reached now; asked again later
@@ -74,6 +75,10 @@ class OutboxError(AgentError):
 
 class OutputAway(AgentError):
     """Tell that an output's device did not answer in time, or refused; it is connected again later."""
+
+
+class OutputRefused(OutputAway):
+    """Tell that an output's device answers, but refuses this address, or this value at it."""
 
 
 class LinkAway(AgentError):

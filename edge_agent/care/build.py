@@ -11,7 +11,7 @@ from edge_agent.care.watch import MachineWatch
 from edge_agent.care.watchdog import Watchdog, build_watchdog
 from edge_agent.config import AgentConfig
 from edge_agent.metrics.sources import MetricSources
-from edge_agent.outputs.worker import OutputStatus
+from edge_agent.outputs.status import OutputStatus
 from edge_agent.priority import in_background
 from edge_agent.reports import ReportSources, problems_of
 from edge_agent.timings import StageTimes

@@ -1,19 +1,22 @@
-"""Check the outputs: each connects within its timeout; a point is only set when it was asked for."""
+"""Check the outputs: each connects in time and has every address; a point is set only when asked for."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from edge_agent.doctor.context import Patient
 from edge_agent.doctor.finding import Finding
-from edge_agent.errors import AgentError
-from edge_agent.outputs.base import Output, Point, Write
+from edge_agent.errors import AgentError, OutputRefused
+from edge_agent.outputs.base import Output, Point, Readable, Write
 from edge_agent.outputs.choose import open_output
 from edge_agent.settings.outputs import AnyOutput, GpioOutput, MqttOutput
 
 NAME = "outputs"
+WRONG_ADDRESS = (
+    "Correct these addresses; a device that hides from readers what may be written needs it allowed."
+)
 PULSED: tuple[Point, ...] = ("accept", "reject", "unsure")
 
 
@@ -51,8 +54,13 @@ class OutputCheck:
         try:
             output.connect()
             words = f"{where}: connected in {(time.monotonic() - began) * 1000:.0f} ms"
+            refused = output.refused() if isinstance(output, Readable) else {}
+            if refused:
+                return Finding("fail", NAME, f"{where}: {_told(refused)}", WRONG_ADDRESS)
             if self._patient.test_outputs:
                 words += self._switch(output, config)
+        except OutputRefused as error:
+            return Finding("fail", NAME, f"{where}: {error}", WRONG_ADDRESS)
         except AgentError as error:
             now = "Is the device on, are address and port right, does it allow another connection?"
             return Finding("fail", NAME, f"{where}: {error}", now)
@@ -70,6 +78,10 @@ class OutputCheck:
                 output.write(Write(point, 0))
                 done.append(point)
         return f", pulsed {', '.join(done)}" if done else ", has no lane to pulse"
+
+
+def _told(refused: Mapping[Point, str]) -> str:
+    return "the device refuses " + "; ".join(f"{point} ({why})" for point, why in refused.items())
 
 
 def _look_at_chip(config: GpioOutput, where: str) -> Finding:

@@ -11,7 +11,7 @@ from edge_agent.counters import Counters
 from edge_agent.events import Events
 from edge_agent.model_slot import ModelSlot
 from edge_agent.outbox.outbox import Outbox
-from edge_agent.outputs.worker import OutputStatus
+from edge_agent.outputs.status import OutputStatus
 from edge_agent.reports import UpdaterState
 from edge_agent.timings import StageTimes
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 from detection.decision import Finding
 from fleet_contracts.samples import Verdict
@@ -20,6 +20,8 @@ Point = Literal["accept", "reject", "unsure", "parts", "verdict", "heartbeat", "
 """`parts` counts parts modulo 65536, `verdict` is 1 accept, 2 reject or 3 unsure, the rest is 0 or 1."""
 LANES: tuple[Lane, ...] = get_args(Lane)
 NUMBERS: frozenset[Point] = frozenset(("parts", "verdict"))
+INFORMATION: frozenset[Point] = NUMBERS | {"heartbeat", "failsafe"}
+"""Points that move nothing on the line: one that is refused must not keep the ejector from its work."""
 VERDICT_CODES: Mapping[Verdict, int] = {"accept": 1, "reject": 2, "unsure": 3}
 
 
@@ -65,8 +67,21 @@ class Output(Protocol):
         """Set a point that has an address and wait for the device's word that it is set.
 
         Raises:
+            OutputRefused: the device answers, but will not have this address; other points may well work.
             OutputAway: no such word within the timeout. Whether the point was set is then not known.
         """
 
     def close(self) -> None:
         """Let go of the device; never raises, and may be called twice."""
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """Be an output whose addresses can be tried without acting on the line."""
+
+    def refused(self) -> Mapping[Point, str]:
+        """Read at every address and set nothing; return the points that are refused, with address and why.
+
+        Raises:
+            OutputAway: the device does not answer.
+        """

@@ -24,7 +24,7 @@ class LogDevice:
         """Tell a part's verdict when it is due, or the fail-safe state."""
         if write.point == "failsafe":
             fields: dict[str, object] = {"output": self._name, "safe": bool(write.value), "why": write.note}
-            logger.warning("output.failsafe %s", fields)
+            self._tell(logging.WARNING, "output.failsafe", fields)
         elif write.shot is not None:
             shot = write.shot
             fields = {
@@ -33,7 +33,11 @@ class LogDevice:
                 "verdict": shot.verdict,
                 "lane": write.point,
             }
-            logger.info("output.part %s", fields)
+            self._tell(logging.INFO, "output.part", fields)
 
     def close(self) -> None:
         """Do nothing."""
+
+    def _tell(self, level: int, name: str, fields: dict[str, object]) -> None:
+        # Name and fields once more, for a formatter that can keep them apart.
+        logger.log(level, "%s %s", name, fields, extra={"whetstone_fields": (name, fields)})

@@ -10,18 +10,23 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
-from edge_agent.errors import OutputAway
-from edge_agent.outputs.base import Point, Write
+from edge_agent.errors import OutputAway, OutputRefused
+from edge_agent.outputs.base import INFORMATION, Point, Write
 from edge_agent.outputs.choose import optional, secret
 from edge_agent.settings.outputs import OpcUaOutput
 
 CONNECT_TIMEOUTS = 10
 """A handshake with signatures is some ten requests; so many timeouts bound it as a whole."""
 REST_S = 0.5
+REFUSALS = (
+    "BadNodeIdUnknown", "BadNodeIdInvalid", "BadAttributeIdInvalid", "BadNotWritable", "BadWriteNotSupported",
+    "BadUserAccessDenied", "BadTypeMismatch", "BadOutOfRange",
+)  # fmt: skip
+"""Status codes by which a server refuses one node for good, while the session goes on."""
 
 
 class OpcUaDevice:
@@ -48,6 +53,8 @@ class OpcUaDevice:
             OSError,
             ValueError,
         )
+        codes = self._library.ua.uaerrors
+        self._refusals: tuple[type[BaseException], ...] = tuple(getattr(codes, name) for name in REFUSALS)
         self._session: _Session | None = None
 
     def connect(self) -> None:
@@ -67,17 +74,35 @@ class OpcUaDevice:
         session = self._session
         if session is None:
             raise self._away("a session", "none")
-        node, kind = session.nodes[write.point]
-        ua = self._library.ua
-        value = bool(write.value) if kind == ua.VariantType.Boolean else write.value
         session.broken = True
         try:
-            session.run(node.write_value(ua.DataValue(ua.Variant(value, kind))), self._timeout_s)
+            session.run(self._set(session, write), self._timeout_s)
             session.broken = False
+        except self._refusals as error:
+            session.broken = False
+            raise self._refuses(write.point, error) from error
         except self._failures as error:
             raise self._away(
                 f"an answer to writing {write.point}", f"{type(error).__name__}: {error}"
             ) from error
+
+    def refused(self) -> Mapping[Point, str]:
+        """Read every node's type, and whether this user may write it."""
+        session = self._session
+        if session is None:
+            raise self._away("a session", "none")
+        found: dict[Point, str] = {}
+        for point, text in self._config.nodes.items():
+            try:
+                if not session.run(self._may_write(session, point), self._timeout_s):
+                    found[point] = f"{text}: this user may not write it"
+            except self._refusals as error:
+                found[point] = f"{text}: {type(error).__name__}"
+            except self._failures as error:
+                raise self._away(
+                    f"an answer to reading {text}", f"{type(error).__name__}: {error}"
+                ) from error
+        return found
 
     def close(self) -> None:
         """End the session; one that is broken is dropped without a word, which nobody would answer."""
@@ -102,8 +127,38 @@ class OpcUaDevice:
             )
         await client.connect()
         for point, text in config.nodes.items():
-            node = client.get_node(text)
-            session.nodes[point] = (node, await node.read_data_type_as_variant_type())
+            session.nodes[point] = client.get_node(text)
+            try:
+                await self._kind(session, point)
+            except self._refusals as error:
+                # What moves something must be there; the rest is told when it is written.
+                if point not in INFORMATION:
+                    raise self._refuses(point, error) from error
+
+    async def _kind(self, session: _Session, point: Point) -> Any:
+        """Return a node's type; asked again for as long as it is not known."""
+        if point not in session.kinds:
+            session.kinds[point] = await session.nodes[point].read_data_type_as_variant_type()
+        return session.kinds[point]
+
+    async def _set(self, session: _Session, write: Write) -> None:
+        ua = self._library.ua
+        kind = await self._kind(session, write.point)
+        value = bool(write.value) if kind == ua.VariantType.Boolean else write.value
+        await session.nodes[write.point].write_value(ua.DataValue(ua.Variant(value, kind)))
+
+    async def _may_write(self, session: _Session, point: Point) -> bool:
+        await self._kind(session, point)
+        levels = await session.nodes[point].get_user_access_level()
+        return self._library.ua.AccessLevel.CurrentWrite in levels
+
+    def _refuses(self, point: Point, error: BaseException) -> OutputRefused:
+        return OutputRefused(
+            expected=f"node {self._config.nodes[point]} ({point}) to be there and to be ours to write",
+            got=type(error).__name__,
+            where=self._config.url,
+            now="Correct the node id, or what the server allows this user.",
+        )
 
     def _away(self, expected: str, got: str) -> OutputAway:
         return OutputAway(
@@ -120,7 +175,8 @@ class _Session:
     def __init__(self, failures: tuple[type[BaseException], ...]) -> None:
         self._failures = failures
         self.client: Any = None
-        self.nodes: dict[Point, tuple[Any, Any]] = {}
+        self.nodes: dict[Point, Any] = {}
+        self.kinds: dict[Point, Any] = {}
         self.broken = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="opcua", daemon=True)

@@ -7,9 +7,10 @@ is written as a bit, never by reading its byte first, so nothing of the PLC's ow
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import Any
 
-from edge_agent.errors import OutputAway
+from edge_agent.errors import OutputAway, OutputRefused
 from edge_agent.outputs.base import Point, Write
 from edge_agent.outputs.choose import optional
 from edge_agent.settings.outputs import S7Output
@@ -29,8 +30,9 @@ class S7Device:
         self._transport = optional("snap7.connection", "s7")
         self._types = optional("snap7.type", "s7")
         # A broken answer shows as a ValueError or a struct.error as well.
-        refusals = optional("snap7.error", "s7").S7Error
-        self._failures = (refusals, RuntimeError, OSError, ValueError, struct.error)
+        errors = optional("snap7.error", "s7")
+        self._refusal = errors.S7ProtocolError
+        self._failures = (errors.S7Error, RuntimeError, OSError, ValueError, struct.error)
         self._bits: dict[Any, str] = dict(config.bits)
         self._words: dict[Any, int] = dict(config.words)
         self._client: Any = None
@@ -67,13 +69,37 @@ class S7Device:
             if (word := self._words.get(write.point)) is not None:
                 self._client.db_write(self._config.db, word, bytearray(write.value.to_bytes(2, "big")))
         except self._failures as error:
-            raise self._away(f"an answer to writing {write.point}", str(error)) from error
+            raise self._told(f"an answer to writing {write.point}", error) from error
+
+    def refused(self) -> Mapping[Point, str]:
+        """Read every byte and word that has a point."""
+        if self._client is None:
+            raise self._away("a connection", "none")
+        found: dict[Point, str] = {}
+        places = [(point, bit, int(bit.split(".")[0]), 1) for point, bit in self._bits.items()]
+        places += [(point, str(word), word, 2) for point, word in self._words.items()]
+        for point, name, start, size in places:
+            try:
+                self._client.db_read(self._config.db, start, size)
+            except self._failures as error:
+                told = self._told(f"an answer to reading {name}", error)
+                if not isinstance(told, OutputRefused):
+                    raise told from error
+                found[point] = f"DB{self._config.db} {name}: {error}"
+        return found
 
     def close(self) -> None:
         """Drop the connection."""
         client, self._client = self._client, None
         if client is not None:
             client.disconnect()
+
+    def _told(self, expected: str, error: BaseException) -> OutputAway:
+        """Return what a failure means; subclasses of a protocol error speak of lost and late packets."""
+        away = self._away(expected, str(error))
+        if type(error) is not self._refusal:
+            return away
+        return OutputRefused(expected=away.expected, got=away.got, where=away.where, now=away.now)
 
     def _away(self, expected: str, got: str) -> OutputAway:
         config = self._config

@@ -22,7 +22,8 @@ from edge_agent.outputs.choose import open_output
 from edge_agent.outputs.failsafe import Patience
 from edge_agent.outputs.options import WorkerOptions
 from edge_agent.outputs.rules import Routing, Timing
-from edge_agent.outputs.worker import OutputStatus, OutputWorker
+from edge_agent.outputs.status import OutputStatus
+from edge_agent.outputs.worker import OutputWorker
 from edge_agent.settings.outputs import AnyOutput
 
 
@@ -145,7 +146,7 @@ def build_sorter(
     Args:
         config: its `outputs` say what there is.
         counters: firings are counted as `output.<name>.fired`, `missed`, `held`, `merged`.
-        events: problems stand as `output.away.<name>` and `output.failsafe.<name>`.
+        events: problems stand as `output.away.<name>`, `.refused`, `.failsafe` and `.missed`.
         signs: by what the sorter knows that parts are inspected.
         opener: makes the adapters; tests give twins.
 

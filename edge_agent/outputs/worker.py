@@ -8,7 +8,9 @@
                (6) wait exactly until the next of these
 
 The loop only appends to a queue and rings a bell. A connection that is lost is problem `output.away.<name>`,
-the safe state is `output.failsafe.<name>`, and both are over when it is well again.
+the safe state is `output.failsafe.<name>`, and both are over when it is well again. An address that the
+device refuses is `output.refused.<name>` if nothing moves by it; else the output stays away, for nobody can
+rely on it.
 """
 
 from __future__ import annotations
@@ -19,39 +21,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from edge_agent import counters as names
 from edge_agent.backoff import Backoff
 from edge_agent.counters import Counters
-from edge_agent.errors import OutputAway
+from edge_agent.errors import OutputAway, OutputRefused
 from edge_agent.events import Events
 from edge_agent.outputs.attempt import Attempt
-from edge_agent.outputs.base import Output, Point, Shot, Write
+from edge_agent.outputs.base import INFORMATION, Output, Point, Shot, Write
 from edge_agent.outputs.failsafe import FailSafe, State, writes_of
 from edge_agent.outputs.lateness import Lateness
 from edge_agent.outputs.missed import MissedParts
 from edge_agent.outputs.options import WorkerOptions
+from edge_agent.outputs.refused import RefusedPoints
 from edge_agent.outputs.rules import Drop, Fire, Plan, Step
+from edge_agent.outputs.status import OutputStatus
 from edge_agent.outputs.waker import Waker
 
 logger = logging.getLogger("whetstone.edge.outputs")
 LOOK_EVERY_S = 0.05
 """How often a worker looks whether the line may still rely on us."""
 RECONNECT_FIRST_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class OutputStatus:
-    """Say how an output fares; lateness in milliseconds over the last firings."""
-
-    name: str
-    state: State
-    connected: bool
-    under_way: int
-    fired: int
-    late_p50_ms: float
-    late_p99_ms: float
 
 
 class OutputWorker:
@@ -94,7 +83,8 @@ class OutputWorker:
         self._beat_at = 0.0
         self._beat = 0
         self._unseen_until = -math.inf
-        self._missed = MissedParts(options.name, self._events)
+        self._missed = MissedParts(options, self._counters, self._events)
+        self._refused = RefusedPoints(options.name, self._events)
         self._thread = threading.Thread(target=self._run, name=f"output-{options.name}", daemon=True)
 
     def start(self) -> None:
@@ -104,9 +94,7 @@ class OutputWorker:
     def hand_over(self, shot: Shot) -> None:
         """Take a decided part; called by the loop, so it never waits and never fails."""
         if len(self._inbox) >= self._options.timing.limit:
-            self._count("missed")
-            if self._options.routing.pulses(shot):
-                self._missed.note("queue full")
+            self._missed.turned_away(shot)
             return
         self._inbox.append(shot)
         # Ringing lets the other thread in first; a part that is due later is found at the next look.
@@ -177,7 +165,7 @@ class OutputWorker:
 
     def _take(self, shot: Shot) -> None:
         if not self._plan.add(shot):
-            self._miss(shot, "queue full", 0.0)
+            self._missed.note(shot, "queue full", 0.0)
 
     def _judge(self, now: float) -> None:
         """Find the state and show it when it has changed."""
@@ -236,41 +224,24 @@ class OutputWorker:
         elif isinstance(step, Fire):
             self._fire(step)
         else:
-            self._miss(step.shot, step.why, step.late_s)
+            self._missed.note(step.shot, step.why, step.late_s)
 
     def _fire(self, step: Fire) -> None:
         for write in step.writes:
             if not self._set(write):
-                self._miss(step.shot, "away", time.monotonic() - step.shot.due_mono)
+                self._missed.note(step.shot, "away", time.monotonic() - step.shot.due_mono)
                 return
         now = time.monotonic()
         if step.lane is None:
             return
         late_s = now - step.shot.due_mono
         self.lateness.note(late_s * 1000.0)
-        self._count("fired")
+        self._missed.count("fired")
         if self._plan.pulsed(step.lane, now):
-            self._count("merged")
-
-    def _miss(self, shot: Shot, why: str, late_s: float) -> None:
-        """Count a part that was not acted on; one the fail-safe state does not stand in for is told."""
-        is_held = why == "held"
-        self._count("held" if is_held else "missed")
-        if is_held and (self._options.mode == "reject_all" or not self._options.routing.pulses(shot)):
-            return
-        self._events.note(
-            "output.held" if is_held else "output.missed",
-            output=self.name,
-            part=shot.part_id,
-            verdict=shot.verdict,
-            why=why,
-            late_ms=round(late_s * 1000.0, 1),
-        )
-        if not is_held and self._options.routing.pulses(shot):
-            self._missed.note(why)
+            self._missed.count("merged")
 
     def _set(self, write: Write) -> bool:
-        """Write a point if it has an address; False when the device is away."""
+        """Write a point if it has an address; False when the device is away, or refuses a lane or `stop`."""
         if write.point not in self._points:
             return True
         if self._away:
@@ -278,8 +249,12 @@ class OutputWorker:
         try:
             self._output.write(write)
         except OutputAway as error:
+            if isinstance(error, OutputRefused) and write.point in INFORMATION:
+                self._refused.note(write.point, str(error))
+                return True
             self._lose(str(error))
             return False
+        self._refused.over(write.point)
         return True
 
     def _lose(self, problem: str) -> None:
@@ -290,9 +265,6 @@ class OutputWorker:
         # A write may have taken its whole timeout: the time until the safe state counts from now on.
         self._state.step(now, problem)
         self._events.set_problem(f"output.away.{self.name}", problem)
-
-    def _count(self, what: str) -> None:
-        self._counters.add(f"{names.OUTPUT}{self.name}.{what}")
 
     def _end(self) -> None:
         """Leave the output as configured: nobody inspects from now on."""

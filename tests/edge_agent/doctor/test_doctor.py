@@ -247,6 +247,23 @@ def test_a_camera_is_opened_and_judged(clinic: Clinic, tmp_path: Path) -> None:
     assert "hunter2" not in json.dumps(told)
 
 
+def test_a_wrong_address_of_an_output_is_found_without_setting_anything(clinic: Clinic) -> None:
+    """The finding names point and address; not even --test-outputs pulses such a device."""
+    from tests.edge_agent.outputs.plc import running_plc
+
+    with running_plc("modbus") as plc:
+        clinic.values["outputs"] = [
+            {"name": "gate", "kind": "modbus", "host": "127.0.0.1", "port": plc.port, "coils": {"reject": 1},
+             "registers": {"parts": 100}}
+        ]  # fmt: skip
+        told = [clinic.look("outputs", test_outputs=asked)[0] for asked in (False, True)]
+    for finding in told:
+        assert finding["level"] == "fail"
+        assert "parts (register 100: illegal address)" in finding["found"]
+        assert "Correct these addresses" in finding["now"]
+    assert {name for name, *_ in plc.writes} <= {"ready"}
+
+
 def test_outputs_are_switched_only_when_asked_to(clinic: Clinic, capsys: pytest.CaptureFixture[str]) -> None:
     """Connecting moves no gate; with --test-outputs every lane is pulsed once and set back."""
     from tests.edge_agent.outputs.plc import running_plc

@@ -55,6 +55,52 @@ def test_an_address_the_plc_refuses_is_told(plc: Plc) -> None:
     device.close()
 
 
+def test_reading_finds_the_addresses_a_plc_refuses_and_sets_none(plc: Plc) -> None:
+    """A device of 64 registers has no register 100; nothing on the line moves while that is found out."""
+    device = ModbusDevice(config_of_plc(plc, coils={"reject": 0, "stop": 64}, registers={"parts": 100}))
+    device.connect()
+    assert device.refused() == {
+        "stop": "coil 64: illegal address",
+        "parts": "register 100: illegal address",
+    }
+    device.close()
+    assert {what for what, *_ in plc.writes} <= {"ready"}
+
+
+def test_a_refused_register_does_not_keep_the_ejector_from_firing(plc: Plc, tmp_path: Path) -> None:
+    """The wrong address stands as a problem between parts too; the connection stands, every reject fires."""
+    registers = {"parts": 100, "verdict": 21}
+    with running_line(tmp_path, (config_of_plc(plc, registers=registers, **QUICK),)) as line:
+        line.healthy()
+        for number in range(3):
+            line.sorter.on_decision(part_of("reject", f"P{number}"))
+            wait_until(lambda: line.counted("ejector", "fired") == number + 1, 5, "the reject to fire")  # noqa: B023
+            problem = line.events.problems()["output.refused.ejector"]
+            assert "parts" in problem
+            assert "register 100 of unit 1" in problem
+        wait_until(lambda: plc.shows("register 21") == 2, 5, "the verdict beside it to be written")
+        beats = len(plc.of("coil 7"))
+        wait_until(lambda: len(plc.of("coil 7")) >= beats + 2, 5, "the heart to beat on")
+        assert "output.refused.ejector" in line.events.problems(), "it stands between parts"
+        assert line.events.count("output.connected") == 1, "it was taken for a dead device"
+        assert line.counted("ejector", "missed") == 0
+        wait_until(lambda: plc.shows("coil 0") == 0, 5, "the pulse to end")
+
+
+def test_a_refused_ejector_keeps_the_output_away(plc: Plc, tmp_path: Path) -> None:
+    """Nobody may rely on an ejector whose coil is not there: the problem stands however often it connects."""
+    with running_line(tmp_path, (config_of_plc(plc, coils={**COILS, "reject": 4000}, **QUICK),)) as line:
+        wait_until(
+            lambda: "coil 4000" in line.events.problems().get("output.away.ejector", ""), 5, "the problem"
+        )
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:
+            assert "output.away.ejector" in line.events.problems()
+            line.sorter.workers[0].join(0.02)
+        assert line.sorter.status()[0].state == "safe"
+        assert line.events.count("output.connected") == 0
+
+
 def test_a_plc_that_is_not_there_is_told_at_once() -> None:
     """Nothing listens: the error comes within the timeout and names the address."""
     port = free_port()

@@ -83,6 +83,22 @@ def test_an_opcua_node_that_is_not_there_is_told_at_connecting(ua_server: Plc) -
         device.connect()
 
 
+def test_an_opcua_node_for_information_may_be_missing(ua_server: Plc, tmp_path: Path) -> None:
+    """Its problem stands while the ejector fires; what reads the addresses names it, and sets nothing."""
+    nodes = {**NODES, "parts": "ns=2;s=nowhere"}
+    config = opcua_of(ua_server, **{**QUICK, "timeout_ms": 800, "nodes": nodes})
+    device = OpcUaDevice(config)
+    device.connect()
+    assert device.refused() == {"parts": "ns=2;s=nowhere: BadNodeIdUnknown"}
+    device.close()
+    with running_line(tmp_path, (config,)) as line:
+        line.healthy()
+        line.sorter.on_decision(part_of("reject"))
+        wait_until(lambda: line.counted("scada", "fired") == 1, 5, "the reject to fire")
+        assert "ns=2;s=nowhere (parts)" in line.events.problems()["output.refused.scada"]
+        assert line.events.count("output.connected") == 1
+
+
 def test_a_frozen_opcua_server_costs_one_timeout_and_comes_back(tmp_path: Path) -> None:
     """The worker notices, makes the line safe, and goes on when the server does."""
     with running_plc("opcua") as plc, running_line(tmp_path, (opcua_of(plc, **QUICK),)) as line:
@@ -138,6 +154,25 @@ def test_an_s7_block_that_is_not_there_is_told(s7_server: Plc) -> None:
     with pytest.raises(OutputAway, match="DB8"):
         device.write(write("reject"))
     device.close()
+
+
+def test_an_s7_word_beyond_the_block_does_not_keep_the_ejector_from_firing(
+    s7_server: Plc, tmp_path: Path
+) -> None:
+    """Reading finds the wrong word and sets nothing; in the run its problem stands and the reject fires."""
+    config = s7_of(s7_server, **{**QUICK, "timeout_ms": 800, "words": {"parts": 400}})
+    device = S7Device(config)
+    device.connect()
+    refused = device.refused()
+    assert list(refused) == ["parts"]
+    assert "DB7 400" in refused["parts"]
+    device.close()
+    with running_line(tmp_path, (config,)) as line:
+        line.healthy()
+        line.sorter.on_decision(part_of("reject"))
+        wait_until(lambda: line.counted("siemens", "fired") == 1, 5, "the reject to fire")
+        assert "output.refused.siemens" in line.events.problems()
+        assert line.events.count("output.connected") == 1
 
 
 def test_a_frozen_s7_costs_its_timeout_at_writing_and_at_connecting(s7_server: Plc) -> None:
