@@ -15,7 +15,7 @@ import torch
 from tests.helpers import ROOT, wait_until
 from tests.trainer.conftest import job_for
 from trainer.backend import run_child, run_to_end
-from trainer.backend_job import CHECKPOINT_FILE, BackendEvent, BackendJob
+from trainer.backend_job import CHECKPOINT_FILE, EVENTS_FILE, BackendEvent, BackendJob
 from trainer.dataset import DatasetOnDisk
 from trainer.errors import BackendFailed
 
@@ -99,6 +99,21 @@ def test_a_run_killed_after_its_last_epoch_only_exports(dataset: DatasetOnDisk, 
     second = run_child(job, events.append)
     assert [event.kind for event in events] == ["started", "resumed", "finished"]
     assert second.weights_sha256 == first.weights_sha256
+
+
+def test_an_epoch_whose_report_died_with_the_child_is_reported_by_the_next(
+    dataset: DatasetOnDisk, tmp_path: Path
+) -> None:
+    """A death between checkpoint and report costs the record no epoch."""
+    job = job_for(dataset, tmp_path, epochs=2, export=False)
+    run_child(job)
+    lines = (tmp_path / EVENTS_FILE).read_text().splitlines(keepends=True)
+    unsaid = [number for number, line in enumerate(lines) if BackendEvent.from_line(line).epoch == 2][0]
+    (tmp_path / EVENTS_FILE).write_text("".join(lines[:unsaid]))
+    events: list[BackendEvent] = []
+    run_child(job, events.append)
+    assert [event.kind for event in events] == ["started", "epoch", "resumed", "finished"]
+    assert events[1] == BackendEvent.from_line(lines[unsaid])
 
 
 def test_a_child_that_dies_again_and_again_is_given_up(dataset: DatasetOnDisk, tmp_path: Path) -> None:

@@ -20,16 +20,17 @@ from trainer.backend_job import write_whole
 FORMAT = 1
 
 
-def save_checkpoint(path: Path, trainer: Any, fingerprint: str) -> None:
+def save_checkpoint(path: Path, trainer: Any, fingerprint: str, told: str = "") -> None:
     """Write the trainer's state after its epoch, whole or not at all.
 
     Args:
         path: file to replace.
         trainer: ultralytics' trainer, between two epochs.
         fingerprint: names the job; a checkpoint of another job is not continued.
+        told: the line about this epoch that is written next; kept so that a death in between loses it not.
     """
     buffer = io.BytesIO()
-    torch.save(_state(trainer, fingerprint), buffer)
+    torch.save({**_state(trainer, fingerprint), "told": told}, buffer)
     write_whole(path, buffer.getvalue())
 
 

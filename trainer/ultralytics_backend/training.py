@@ -17,7 +17,7 @@ from ultralytics.data.build import build_dataloader
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.torch_utils import unwrap_model
 
-from trainer.backend_job import CHECKPOINT_FILE, BackendEvent, BackendJob
+from trainer.backend_job import CHECKPOINT_FILE, EVENTS_FILE, BackendEvent, BackendJob
 from trainer.ultralytics_backend import checkpoint
 from trainer.ultralytics_backend.data import IndexedDataset
 from trainer.ultralytics_backend.environment import usable_threads
@@ -129,6 +129,7 @@ class WhetstoneTrainer(DetectionTrainer):
         state = checkpoint.load_checkpoint(self.job.out / CHECKPOINT_FILE, self.fingerprint)
         if state is not None:
             checkpoint.restore(self, state)
+            _tell_again(self.job, state, self.emit)
             self.emit(BackendEvent("resumed", self.start_epoch))
 
     def _model_train(self) -> None:
@@ -142,24 +143,24 @@ class WhetstoneTrainer(DetectionTrainer):
 
     def save_model(self) -> bool:
         """Write the complete checkpoint, then say that the epoch is done."""
-        checkpoint.save_checkpoint(self.job.out / CHECKPOINT_FILE, self, self.fingerprint)
+        event = self._epoch_event()
+        path = self.job.out / CHECKPOINT_FILE
+        checkpoint.save_checkpoint(path, self, self.fingerprint, event.to_line())
+        self.emit(event)
+        return True
+
+    def _epoch_event(self) -> BackendEvent:
         seconds = time.monotonic() - self.epoch_started
         cuda = self.device.type == "cuda"
-        self.emit(
-            BackendEvent(
-                "epoch",
-                self.epoch + 1,
-                {
-                    "epochs": self.epochs,
-                    "seconds": round(seconds, 3),
-                    "images_per_second": round(len(self.train_loader.dataset) / max(seconds, 1e-6), 2),
-                    "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-                    "losses": {name: round(float(value), 5) for name, value in (self.tloss or {}).items()},
-                    "peak_memory_bytes": torch.cuda.max_memory_reserved() if cuda else 0,
-                },
-            )
-        )
-        return True
+        data = {
+            "epochs": self.epochs,
+            "seconds": round(seconds, 3),
+            "images_per_second": round(len(self.train_loader.dataset) / max(seconds, 1e-6), 2),
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "losses": {name: round(float(value), 5) for name, value in (self.tloss or {}).items()},
+            "peak_memory_bytes": torch.cuda.max_memory_reserved() if cuda else 0,
+        }
+        return BackendEvent("epoch", self.epoch + 1, data)
 
 
 class _NoValidator:
@@ -186,6 +187,7 @@ def train(
     state = checkpoint.load_checkpoint(path, fingerprint)
     if state is not None and state["epoch"] + 1 >= job.epochs:
         model.load_state_dict(state["ema"])
+        _tell_again(job, state, emit)
         emit(BackendEvent("resumed", state["epoch"] + 1))
         return model
     del state
@@ -195,3 +197,14 @@ def train(
     trainer.train()
     averaged.load_state_dict(trainer.ema.ema.state_dict())
     return averaged
+
+
+def _tell_again(job: BackendJob, state: dict[str, Any], emit: Emit) -> None:
+    """Say what the checkpoint's epoch gave if a death between checkpoint and event kept it from being said.
+
+    On another machine nobody knows whether it was said; saying it twice changes nothing in the record.
+    """
+    line = state.get("told", "")
+    events = job.out / EVENTS_FILE
+    if line and not (events.is_file() and line in events.read_text()):
+        emit(BackendEvent.from_line(line))
