@@ -27,6 +27,8 @@ if [ "$purpose" = test ]; then
     compgen -G '/usr/lib/*/gstreamer-1.0/libgstgdp.so' >/dev/null || wanted="$wanted gstreamer1.0-plugins-bad"
     has gcc || wanted="$wanted gcc libc6-dev"
     has ip || wanted="$wanted iproute2"
+    # systemd-analyze, which checks the unit file.
+    has systemd-analyze || wanted="$wanted systemd"
 fi
 "$python" -c 'import ensurepip, venv' 2>/dev/null || wanted="$wanted python3-venv"
 if [ -n "$wanted" ]; then

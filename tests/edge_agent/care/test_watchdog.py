@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from edge_agent.events import Events
 from tests.edge_agent.builders import jpeg, put_image
 from tests.edge_agent.care.notify_socket import NotifySocket, listening
 from tests.edge_agent.desk_box import Box
-from tests.helpers import ROOT, wait_until
+from tests.helpers import ROOT, program, wait_until
 
 UNIT = ROOT / "deploy" / "systemd" / "whetstone-agent.service"
 WATCHDOG_S = 1.5
@@ -148,9 +147,7 @@ def test_the_unit_is_one_that_systemd_understands(tmp_path: Path) -> None:
     directives = [line.partition("=")[0] for line in text.splitlines()]
     for hides in ("PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock", "PrivateTmp"):
         assert hides not in directives
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        pytest.skip("systemd-analyze is not here: apt-get install systemd")
+    analyze = program("systemd-analyze", "apt-get install systemd")
     unit = tmp_path / UNIT.name
     unit.write_text(text.replace("/opt/whetstone/bin/whetstone-agent", sys.executable))
     done = subprocess.run(
