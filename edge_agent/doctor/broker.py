@@ -22,7 +22,7 @@ from edge_agent.doctor.context import Patient
 from edge_agent.doctor.finding import Finding
 from edge_agent.errors import ConfigError
 from edge_agent.link.certificate import tls_words
-from edge_agent.link.mqtt import authenticate
+from edge_agent.login import log_in
 from fleet_contracts import topics
 from fleet_contracts.base import encode
 from fleet_contracts.messages import OrderRequest
@@ -129,7 +129,7 @@ def _client(config: AgentConfig, talk: _Talk) -> paho.Client:
     name = f"whetstone-doctor-{config.device_id}-{os.getpid()}"
     client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv311)
     client.connect_timeout = CONNECT_S
-    authenticate(client, config.broker)
+    log_in(client, config.broker, "broker")
 
     def on_connect(_client: paho.Client, _data: Any, _flags: Any, reason: Any, _more: Any) -> None:
         talk.refusal = str(reason) if reason.is_failure else ""

@@ -22,6 +22,7 @@ from edge_agent.events import Events
 from edge_agent.link.base import LinkHandlers, LinkOptions
 from edge_agent.link.certificate import read_certificate, tls_words
 from edge_agent.link.endings import LONG_WAITS, QUICK_S, Endings
+from edge_agent.login import log_in
 from fleet_contracts.base import utc_now
 
 logger = logging.getLogger("whetstone.edge.link")
@@ -89,7 +90,7 @@ class MqttLink:
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.suppress_exceptions = False
-        authenticate(client, self._broker)
+        log_in(client, self._broker, "broker")
         if self._options.will is not None:
             client.will_set(self._options.will.topic, self._options.will.payload, qos=1, retain=True)
         # Without this hook paho writes to the socket on the publisher's thread as well as on ours, and two
@@ -215,18 +216,6 @@ def _leave_to_the_loop(client: paho.Client, userdata: Any, sock: Any) -> None:
     """Do nothing: the thread that serves the socket looks for itself."""
 
 
-def authenticate(client: paho.Client, broker: BrokerConfig) -> None:
-    """Give a client the box's name, password and certificates.
-
-    Raises:
-        ConfigError: a password or certificate file cannot be used.
-    """
-    if broker.username:
-        client.username_pw_set(broker.username, _password(broker))
-    if broker.tls:
-        _set_tls(client, broker)
-
-
 def _stamps(broker: BrokerConfig) -> tuple[tuple[int, int], ...]:
     """Return what changes when a certificate file is replaced; one that is missing just now counts as 0."""
     found = []
@@ -237,36 +226,3 @@ def _stamps(broker: BrokerConfig) -> tuple[tuple[int, int], ...]:
             status = None
         found.append((0, 0) if status is None else (status.st_mtime_ns, status.st_ino))
     return tuple(found)
-
-
-def _password(broker: BrokerConfig) -> str | None:
-    if broker.password_file is None:
-        return None
-    try:
-        return broker.password_file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(
-            expected="a readable password file",
-            got=str(error.strerror),
-            where=str(broker.password_file),
-            now="Correct broker.password_file.",
-        ) from error
-
-
-def _set_tls(client: paho.Client, broker: BrokerConfig) -> None:
-    """Demand a broker whose certificate is trusted and carries the name it is reached by."""
-
-    def text(path: object) -> str | None:
-        return None if path is None else str(path)
-
-    try:
-        client.tls_set(
-            ca_certs=text(broker.ca_file), certfile=text(broker.cert_file), keyfile=text(broker.key_file)
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            expected="readable certificate files",
-            got=str(error),
-            where="[broker]",
-            now="Correct broker.ca_file, cert_file and key_file.",
-        ) from error

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
-
-from edge_agent.errors import ConfigError
 from edge_agent.outputs.base import Output
 from edge_agent.settings.outputs import (
     AnyOutput,
@@ -48,37 +42,3 @@ def open_output(config: AnyOutput) -> Output:
     from edge_agent.outputs.s7 import S7Device
 
     return S7Device(config)
-
-
-def optional(module: str, kind: str) -> ModuleType:
-    """Load a library that only some boxes need, and silence its log: the worker says once what is wrong.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    logging.getLogger(module.partition(".")[0]).setLevel(logging.CRITICAL)
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            expected=f"the library {module!r} for an output of kind {kind!r}",
-            got=str(error),
-            where="[[outputs]]",
-            now="Install it with: pip install 'whetstone-edge[plc]'",
-        ) from error
-
-
-def secret(file: Path | None, where: str) -> str | None:
-    """Read a file that holds one secret, or return None for no file.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    if file is None:
-        return None
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(
-            expected="a readable file", got=str(error.strerror), where=str(file), now=f"Correct {where}."
-        ) from error

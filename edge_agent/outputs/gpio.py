@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from edge_agent.errors import OutputAway
+from edge_agent.optional import optional
 from edge_agent.outputs.base import Point, Write
-from edge_agent.outputs.choose import optional
 from edge_agent.settings.outputs import GpioOutput
 
 CONSUMER = "whetstone-agent"
@@ -135,7 +135,7 @@ def open_chip(path: str) -> GpioChip:
         ConfigError: gpiod is not installed.
         OSError: there is no such chip, or we may not open it.
     """
-    return _RealChip(optional("gpiod", "gpio"), path)
+    return _RealChip(optional("gpiod", "an output of kind gpio"), path)
 
 
 class _RealChip:

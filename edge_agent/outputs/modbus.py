@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_agent.errors import OutputAway, OutputRefused
+from edge_agent.optional import optional
 from edge_agent.outputs.base import Point, Write
-from edge_agent.outputs.choose import optional
 from edge_agent.settings.outputs import ModbusOutput
 
 REFUSALS = {1: "illegal function", 2: "illegal address", 3: "illegal value"}
@@ -29,8 +29,9 @@ class ModbusDevice:
     def __init__(self, config: ModbusOutput) -> None:
         self.points: frozenset[Point] = config.addressed()
         self._config = config
-        self._library = optional("pymodbus.client", "modbus")
-        self._failures = (optional("pymodbus.exceptions", "modbus").ModbusException, OSError)
+        self._library = optional("pymodbus.client", "an output of kind modbus")
+        errors = optional("pymodbus.exceptions", "an output of kind modbus")
+        self._failures = (errors.ModbusException, OSError)
         self._coils: dict[Any, int] = dict(config.coils)
         self._client: Any = None
 

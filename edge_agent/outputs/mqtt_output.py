@@ -15,15 +15,14 @@ import json
 import socket
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from edge_agent.errors import ConfigError, OutputAway
+from edge_agent.errors import OutputAway
+from edge_agent.login import log_in
 from edge_agent.outputs.base import LANES, Point, Shot, Write
-from edge_agent.outputs.choose import secret
 from edge_agent.settings.outputs import MqttOutput
 
 KEEPALIVE_S = 5
@@ -41,7 +40,6 @@ class MqttDevice:
     def __init__(self, config: MqttOutput) -> None:
         self._config = config
         self._timeout_s = config.timeout_ms / 1000.0
-        self._password = secret(config.password_file, f"password_file of output {config.name}")
         self._client: paho.Client | None = None
         self._welcome: str | None = None
         self._broken = False
@@ -110,18 +108,7 @@ class MqttDevice:
         client = paho.Client(CallbackAPIVersion.VERSION2, client_id=config.client_id, clean_session=True)
         client.connect_timeout = max(self._timeout_s, 0.2)
         client.suppress_exceptions = False
-        if config.username:
-            client.username_pw_set(config.username, self._password)
-        if config.tls:
-            try:
-                client.tls_set(_text(config.ca_file), _text(config.cert_file), _text(config.key_file))
-            except (OSError, ValueError) as error:
-                raise ConfigError(
-                    expected="readable certificate files",
-                    got=str(error),
-                    where=f"output {config.name}",
-                    now="Correct its ca_file, cert_file and key_file.",
-                ) from error
+        log_in(client, config, f"output {config.name}")
         last_words = json.dumps({"safe": True, "why": "the box is gone"}, separators=(",", ":"))
         client.will_set(f"{config.topic}/failsafe", last_words, qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -143,10 +130,6 @@ class MqttDevice:
             where=f"mqtt {self._config.host}:{self._config.port}",
             now="Check the plant's broker, and whether it lets this user publish there.",
         )
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def _message_of(write: Write) -> tuple[str, dict[str, object]] | None:

@@ -15,8 +15,9 @@ from contextlib import suppress
 from typing import Any
 
 from edge_agent.errors import OutputAway, OutputRefused
+from edge_agent.login import read_password
+from edge_agent.optional import optional
 from edge_agent.outputs.base import INFORMATION, Point, Write
-from edge_agent.outputs.choose import optional, secret
 from edge_agent.settings.outputs import OpcUaOutput
 
 CONNECT_TIMEOUTS = 10
@@ -40,13 +41,13 @@ class OpcUaDevice:
         self.points: frozenset[Point] = config.addressed()
         self._config = config
         self._timeout_s = config.timeout_ms / 1000.0
-        self._library = optional("asyncua", "opcua")
-        self._policies = optional("asyncua.crypto.security_policies", "opcua")
-        self._password = secret(config.password_file, f"password_file of output {config.name}")
+        self._library = optional("asyncua", "an output of kind opcua")
+        self._policies = optional("asyncua.crypto.security_policies", "an output of kind opcua")
+        self._password = read_password(config.password_file, f"password_file of output {config.name}")
         # asyncua lets through what servers, sockets, ciphers and its own cancelled tasks raise.
         self._failures: tuple[type[BaseException], ...] = (
             self._library.ua.UaError,
-            optional("cryptography.exceptions", "opcua").InvalidSignature,
+            optional("cryptography.exceptions", "an output of kind opcua").InvalidSignature,
             concurrent.futures.TimeoutError,
             concurrent.futures.CancelledError,
             asyncio.TimeoutError,

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_agent.errors import OutputAway, OutputRefused
+from edge_agent.optional import optional
 from edge_agent.outputs.base import Point, Write
-from edge_agent.outputs.choose import optional
 from edge_agent.settings.outputs import S7Output
 
 
@@ -26,11 +26,11 @@ class S7Device:
     def __init__(self, config: S7Output) -> None:
         self.points: frozenset[Point] = config.addressed()
         self._config = config
-        self._library = optional("snap7.client", "s7")
-        self._transport = optional("snap7.connection", "s7")
-        self._types = optional("snap7.type", "s7")
+        self._library = optional("snap7.client", "an output of kind s7")
+        self._transport = optional("snap7.connection", "an output of kind s7")
+        self._types = optional("snap7.type", "an output of kind s7")
         # A broken answer shows as a ValueError or a struct.error as well.
-        errors = optional("snap7.error", "s7")
+        errors = optional("snap7.error", "an output of kind s7")
         self._refusal = errors.S7ProtocolError
         self._failures = (errors.S7Error, RuntimeError, OSError, ValueError, struct.error)
         self._bits: dict[Any, str] = dict(config.bits)

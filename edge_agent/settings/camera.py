@@ -37,11 +37,15 @@ class TriggerConfig(Section):
     kind: Literal["mqtt", "modbus", "file"]
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """0 = the usual one: 1883 for mqtt, 502 for modbus."""
+    """0 = the usual one: 1883 for mqtt (8883 with tls), 502 for modbus."""
     topic: str = ""
     """Of the message that is a pulse (mqtt)."""
     username: str = ""
     password_file: Path | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     unit: Annotated[int, Field(ge=0, le=255)] = 1
     table: Literal["coil", "discrete", "holding", "input"] = "discrete"
     """A bit's rising edge is a pulse; a register is a counter, each step a pulse (modbus)."""
@@ -68,7 +72,7 @@ class TriggerConfig(Section):
     @property
     def real_port(self) -> int:
         """Return the port, the usual one of the kind where none was given."""
-        return self.port or {"mqtt": 1883, "modbus": 502, "file": 0}[self.kind]
+        return self.port or {"mqtt": 8883 if self.tls else 1883, "modbus": 502, "file": 0}[self.kind]
 
 
 class CameraConfig(Section):

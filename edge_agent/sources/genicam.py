@@ -7,13 +7,13 @@ opens the twin.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import cv2
 import numpy as np
 
-from edge_agent.errors import ConfigError, SourceError
+from edge_agent.errors import SourceError
+from edge_agent.optional import optional
 from edge_agent.sources.base import Image
 from edge_agent.sources.grab import SourceJob, mismatch
 
@@ -156,12 +156,4 @@ def _library(producer: str) -> Any:
         from edge_agent.sources.genicam_twin import Harvester
 
         return Harvester
-    try:
-        return importlib.import_module("harvesters.core").Harvester
-    except ImportError as error:
-        raise ConfigError(
-            expected="the package harvesters",
-            got=str(error),
-            where="camera.source",
-            now="Install whetstone-edge[genicam] and the camera maker's GenTL producer.",
-        ) from error
+    return optional("harvesters.core", "a GenICam camera", "genicam").Harvester

@@ -19,8 +19,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edge_agent import counters as names
+from edge_agent.counters import Counters
+from edge_agent.events import Events
 from edge_agent.sources.base import clean_part_id
 
+AWAY = "camera.trigger-away"
 MOST_PULSES = 256
 """Pulses that may wait; a line that is further ahead has long passed the camera."""
 LONGEST_PAYLOAD = 4096
@@ -59,20 +63,27 @@ class Trigger(Protocol):
 
 
 class PulseQueue:
-    """Hand pulses from the thread that hears them to the one that waits for them."""
+    """Hand pulses from whoever hears them to the one that waits; what has no place is counted as missed."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters, events: Events) -> None:
+        self._counters = counters
+        self._events = events
         self._pulses: deque[TriggerPulse] = deque()
         self._changed = threading.Condition()
 
-    def put(self, pulse: TriggerPulse) -> bool:
-        """Add a pulse; False when too many wait, and it was let go."""
+    def put(self, *pulses: TriggerPulse, lost: int = 0) -> None:
+        """Add pulses before which `lost` were not heard; those that come when too many wait are lost too."""
         with self._changed:
-            if len(self._pulses) >= MOST_PULSES:
-                return False
-            self._pulses.append(pulse)
+            taken = pulses[: MOST_PULSES - len(self._pulses)]
+            self._pulses.extend(taken)
             self._changed.notify_all()
-        return True
+        self.note_lost(lost + len(pulses) - len(taken))
+
+    def note_lost(self, pulses: int) -> None:
+        """Count parts of which no frame will be taken."""
+        if pulses:
+            self._counters.add(names.MISSED, pulses)
+            self._events.note("camera.trigger-lost", pulses=pulses)
 
     def wait(self, seconds: float) -> TriggerPulse | None:
         """Return the oldest pulse, or None when none came in time."""
@@ -82,11 +93,38 @@ class PulseQueue:
             return self._pulses.popleft() if self._pulses else None
 
 
+class ThreadedTrigger:
+    """Hear pulses on a thread of its own; `_run` is its body and ends soon after `_stop` is set."""
+
+    def __init__(self, counters: Counters, events: Events) -> None:
+        self._events = events
+        self._queue = PulseQueue(counters, events)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="trigger", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def wait(self, seconds: float) -> TriggerPulse | None:
+        """Return the oldest pulse."""
+        return self._queue.wait(seconds)
+
+    def close(self) -> None:
+        """End listening."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(1.0)
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+
 class MemoryTrigger:
     """Be a trigger without a PLC: pulses are fired by a call."""
 
     def __init__(self) -> None:
-        self._queue = PulseQueue()
+        self._queue = PulseQueue(Counters(), Events())
         self.closed = False
 
     def start(self) -> None:

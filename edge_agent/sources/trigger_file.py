@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from edge_agent import counters as names
 from edge_agent.counters import Counters
 from edge_agent.events import Events
-from edge_agent.sources.trigger import PulseQueue, TriggerPulse, read_payload
+from edge_agent.sources.trigger import AWAY, PulseQueue, TriggerPulse, read_payload
 
 LOOK_S = 0.002
-AWAY = "camera.trigger-away"
 MOST_BYTES = 65536
 
 
@@ -20,9 +18,8 @@ class FileTrigger:
 
     def __init__(self, path: Path, counters: Counters, events: Events) -> None:
         self._path = path
-        self._counters = counters
         self._events = events
-        self._queue = PulseQueue()
+        self._queue = PulseQueue(counters, events)
         self._offset = 0
         self._rest = b""
 
@@ -61,8 +58,5 @@ class FileTrigger:
         self._events.clear_problem(AWAY)
         self._offset += len(content)
         *lines, self._rest = (self._rest + content).split(b"\n")
-        told = [read_payload(line) for line in lines]
-        lost = sum(not self._queue.put(TriggerPulse(one.part_id, flag=one.flag)) for one in told)
-        if lost:
-            self._counters.add(names.MISSED, lost)
-            self._events.note("camera.trigger-lost", pulses=lost)
+        told = map(read_payload, lines)
+        self._queue.put(*(TriggerPulse(one.part_id, flag=one.flag) for one in told))

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from typing import Any
 
-from edge_agent import counters as names
 from edge_agent.backoff import Backoff
 from edge_agent.counters import Counters
-from edge_agent.errors import ConfigError
 from edge_agent.events import Events
+from edge_agent.optional import optional
 from edge_agent.settings.camera import TriggerConfig
-from edge_agent.sources.trigger import PulseQueue, TriggerPulse, lost_between
+from edge_agent.sources.trigger import AWAY, ThreadedTrigger, TriggerPulse, lost_between
 
-AWAY = "camera.trigger-away"
 RETRY_MAX_S = 2.0
 WRAPS_AT = 65536
 
 
-class ModbusTrigger:
+class ModbusTrigger(ThreadedTrigger):
     """Turn a bit's rising edge, or each step of a counting register, into a pulse.
 
     A counter is the better choice: what it counted while the PLC could not be asked is known, and counted as
@@ -31,29 +27,11 @@ class ModbusTrigger:
     """
 
     def __init__(self, config: TriggerConfig, counters: Counters, events: Events) -> None:
+        super().__init__(counters, events)
         self._config = config
-        self._counters = counters
-        self._events = events
-        self._queue = PulseQueue()
         self._where = f"{config.host}:{config.real_port}"
         self._known: int | None = None
-        self._stop = threading.Event()
         self._client = _new_client(config)
-        self._thread = threading.Thread(target=self._run, name="trigger", daemon=True)
-
-    def start(self) -> None:
-        """Begin to poll."""
-        self._thread.start()
-
-    def wait(self, seconds: float) -> TriggerPulse | None:
-        """Return the oldest pulse."""
-        return self._queue.wait(seconds)
-
-    def close(self) -> None:
-        """End polling."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(1.0)
 
     def _run(self) -> None:
         backoff = Backoff(0.1, RETRY_MAX_S)
@@ -114,30 +92,14 @@ class ModbusTrigger:
             return
         lost = lost_between(before, value, WRAPS_AT)
         if was_away:
-            self._note_lost(lost + 1)
+            self._queue.note_lost(lost + 1)
         else:
             self._pulse(asked_at, lost)
 
     def _pulse(self, asked_at: float, lost: int) -> None:
-        lost += not self._queue.put(TriggerPulse(at_mono=asked_at))
-        if lost:
-            self._note_lost(lost)
-
-    def _note_lost(self, pulses: int) -> None:
-        self._counters.add(names.MISSED, pulses)
-        self._events.note("camera.trigger-lost", pulses=pulses)
+        self._queue.put(TriggerPulse(at_mono=asked_at), lost=lost)
 
 
 def _new_client(config: TriggerConfig) -> Any:
-    try:
-        from pymodbus.client import ModbusTcpClient
-    except ImportError as error:
-        raise ConfigError(
-            expected="the package pymodbus",
-            got=str(error),
-            where="camera.trigger",
-            now="Install whetstone-edge[plc].",
-        ) from error
-    # It would log an error at every try; the problem that stands says it once.
-    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-    return ModbusTcpClient(config.host, port=config.real_port, timeout=config.away_s, retries=0)
+    library: Any = optional("pymodbus.client", "a trigger of kind modbus")
+    return library.ModbusTcpClient(config.host, port=config.real_port, timeout=config.away_s, retries=0)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from edge_agent import counters as names
 from edge_agent.backoff import Backoff
 from edge_agent.counters import Counters
-from edge_agent.errors import ConfigError
 from edge_agent.events import Events
+from edge_agent.login import log_in
 from edge_agent.settings.camera import TriggerConfig
-from edge_agent.sources.trigger import PulseQueue, TriggerPulse, lost_between, read_payload
+from edge_agent.sources.trigger import AWAY, ThreadedTrigger, TriggerPulse, lost_between, read_payload
 
 SERVE_S = 0.25
-AWAY = "camera.trigger-away"
 RETRY_MAX_S = 5.0
 
 
-class MqttTrigger:
+class MqttTrigger(ThreadedTrigger):
     """Turn every message on a topic into a pulse, stamped on arrival.
 
     The session is a clean one: a pulse that waited at the broker would name a part long gone. Retained
@@ -30,37 +27,18 @@ class MqttTrigger:
     """
 
     def __init__(self, config: TriggerConfig, counters: Counters, events: Events) -> None:
+        super().__init__(counters, events)
         self._config = config
-        self._counters = counters
-        self._events = events
-        self._queue = PulseQueue()
         self._where = f"{config.host}:{config.real_port}"
         self._number: int | None = None
-        self._stop = threading.Event()
         self._client = self._new_client()
-        self._thread = threading.Thread(target=self._run, name="trigger", daemon=True)
-
-    def start(self) -> None:
-        """Begin to connect."""
-        self._thread.start()
-
-    def wait(self, seconds: float) -> TriggerPulse | None:
-        """Return the oldest pulse."""
-        return self._queue.wait(seconds)
-
-    def close(self) -> None:
-        """Disconnect."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(1.0)
 
     def _new_client(self) -> paho.Client:
         client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=f"whetstone-trigger-{uuid.uuid4().hex[:12]}"
         )
         client.connect_timeout = self._config.away_s
-        if self._config.username:
-            client.username_pw_set(self._config.username, _password(self._config))
+        log_in(client, self._config, "camera.trigger")
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
@@ -111,21 +89,4 @@ class MqttTrigger:
         lost = 0
         if told.number is not None:
             lost, self._number = lost_between(self._number, told.number), told.number
-        lost += not self._queue.put(TriggerPulse(told.part_id, pulse.at_mono, told.flag))
-        if lost:
-            self._counters.add(names.MISSED, lost)
-            self._events.note("camera.trigger-lost", pulses=lost)
-
-
-def _password(config: TriggerConfig) -> str | None:
-    if config.password_file is None:
-        return None
-    try:
-        return config.password_file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(
-            expected="a readable password file",
-            got=str(error.strerror),
-            where=str(config.password_file),
-            now="Correct camera.trigger.password_file.",
-        ) from error
+        self._queue.put(TriggerPulse(told.part_id, pulse.at_mono, told.flag), lost=lost)

@@ -20,7 +20,7 @@ from edge_agent.config import parse_config
 from edge_agent.doctor.command import checks_of, examine
 from edge_agent.doctor.context import Patient
 from edge_agent.doctor.finding import as_values
-from edge_agent.link.mqtt import authenticate
+from edge_agent.login import log_in
 from edge_agent.main import main
 from edge_agent.ota.parts import OtaParts
 from fleet_contracts import topics
@@ -98,7 +98,7 @@ class Clinic:
     def order(self) -> None:
         """Let the cloud order a release: a retained message on the device's down topic."""
         client = paho.Client(CallbackAPIVersion.VERSION2)
-        authenticate(client, self.broker.as_client("whetstone-cloud"))
+        log_in(client, self.broker.as_client("whetstone-cloud"), "broker")
         client.connect("127.0.0.1", self.broker.port)
         client.loop_start()
         order = RolloutOrder(task_id=TASK, device_id=DEVICE, rollout_id="r", channel=CHANNEL,

@@ -27,7 +27,7 @@ from edge_agent.doctor.disk import is_sd_card
 from edge_agent.doctor.finding import Finding, as_text, exit_code
 from edge_agent.doctor.machine import judge_heat, judge_memory
 from edge_agent.doctor.providers import Engines, advice
-from edge_agent.link.mqtt import authenticate
+from edge_agent.login import log_in
 from fleet_contracts.base import utc_now
 from tests.edge_agent.doctor.clinic import Clinic, open_clinic
 from tests.edge_agent.link.certificates import Authority
@@ -342,7 +342,7 @@ def test_an_output_that_the_agent_holds_is_left_alone(clinic: Clinic) -> None:
     client_id = "whetstone-mes"
     taken = threading.Event()
     agent = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id)
-    authenticate(agent, clinic.broker.as_client(DEVICE))
+    log_in(agent, clinic.broker.as_client(DEVICE), "broker")
     agent.on_disconnect = lambda *_: taken.set()
     agent.connect("127.0.0.1", clinic.broker.port)
     agent.loop_start()

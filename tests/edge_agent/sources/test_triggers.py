@@ -17,6 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edge_agent.counters import MISSED, Counters
 from edge_agent.errors import ConfigError
 from edge_agent.events import Events
+from edge_agent.login import log_in
 from edge_agent.settings.camera import TriggerConfig
 from edge_agent.sources.trigger import (
     MOST_PULSES,
@@ -29,6 +30,8 @@ from edge_agent.sources.trigger import (
 from edge_agent.sources.trigger_file import FileTrigger
 from edge_agent.sources.trigger_modbus import ModbusTrigger
 from edge_agent.sources.trigger_mqtt import MqttTrigger
+from tests.edge_agent.link.certificates import Authority
+from tests.edge_agent.link.production_broker import ProductionBroker
 from tests.edge_agent.real_broker import RealBroker
 from tests.helpers import free_port, wait_until
 
@@ -290,13 +293,18 @@ def test_lines_appended_to_a_file_are_pulses(tmp_path: Path) -> None:
 
 def test_pulses_are_handed_over_in_order_and_not_without_end() -> None:
     """Whoever waits is woken at once; more pulses than anybody could use are refused."""
-    queue = PulseQueue()
+    counters = Counters()
+    queue = PulseQueue(counters, Events())
     threading.Timer(0.05, queue.put, (TriggerPulse("late"),)).start()
     began = time.monotonic()
     pulse = queue.wait(5.0)
     assert pulse is not None
     assert time.monotonic() - began < 2.0
-    assert [queue.put(TriggerPulse()) for _ in range(MOST_PULSES + 1)] == [True] * MOST_PULSES + [False]
+    for _ in range(MOST_PULSES + 1):
+        queue.put(TriggerPulse())
+    assert counters.value(MISSED) == 1
+    queue.put(TriggerPulse(), lost=3)
+    assert counters.value(MISSED) == 5
     memory = MemoryTrigger()
     memory.start()
     assert memory.fire("a").part_id == pulse_of(memory).part_id == "a"
@@ -321,3 +329,36 @@ def test_a_trigger_needs_what_its_kind_needs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trigger\.password_file"):
         MqttTrigger(config, Counters(), Events())
     assert TriggerConfig(kind="modbus").real_port == 502
+
+
+def test_a_trigger_speaks_to_the_production_broker_with_a_certificate(tmp_path: Path) -> None:
+    """TLS and a client certificate are the rule in a plant; without them the broker lets nobody in."""
+    broker = ProductionBroker(tmp_path, Authority(tmp_path / "certs"))
+    who = broker.as_client("whetstone-cloud")
+    config = TriggerConfig(
+        kind="mqtt",
+        host=who.host,
+        port=who.port,
+        topic="whetstone/v1/boards/up/box-1/report",
+        tls=True,
+        ca_file=who.ca_file,
+        cert_file=who.cert_file,
+        key_file=who.key_file,
+    )
+    broker.start()
+    events = Events()
+    trigger = MqttTrigger(config, Counters(), events)
+    trigger.start()
+    sender = paho.Client(CallbackAPIVersion.VERSION2)
+    log_in(sender, who, "broker")
+    try:
+        wait_until(lambda: events.count("camera.trigger-ready") == 1, 10, "the trigger to be let in")
+        sender.connect(who.host, who.port)
+        sender.loop_start()
+        sender.publish(config.topic, "board-7", qos=1).wait_for_publish(5)
+        assert pulse_of(trigger).part_id == "board-7"
+    finally:
+        sender.disconnect()
+        sender.loop_stop()
+        trigger.close()
+        broker.stop()
