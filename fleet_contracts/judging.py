@@ -9,6 +9,7 @@ from pydantic import Field
 from fleet_contracts.base import Count, UtcTime, Value, WireDocument
 from fleet_contracts.ids import ModelId, RunId, Sha256, SnapshotId
 from fleet_contracts.samples import ClassList, DecisionRules
+from fleet_contracts.training import Precision
 
 HeadKind = Literal["dense", "end2end", "dfl"]
 
@@ -63,8 +64,22 @@ class Latency(Value):
     frames: Count
 
 
+class ModelVariant(Value):
+    """Describe one file of a candidate: the same weights in another number format, judged as it is."""
+
+    precision: Precision
+    name: str
+    """Of its object beside the candidate's, such as `model-int8.onnx`."""
+    model_id: ModelId
+    onnx_bytes: Count
+    parity: ParityReport
+    latency: tuple[Latency, ...] = ()
+    kept_layers: tuple[str, ...] = ()
+    """Nodes left in full precision because the model is sensitive to them."""
+
+
 class Candidate(WireDocument):
-    """Describe the very file that would ship."""
+    """Describe the very file that would ship; `variants` are its other number formats."""
 
     candidate_id: RunId
     run_id: RunId
@@ -77,6 +92,7 @@ class Candidate(WireDocument):
     class_list: ClassList
     parity: ParityReport
     latency: tuple[Latency, ...] = ()
+    variants: tuple[ModelVariant, ...] = ()
     start_sha256: Sha256
     created_at: UtcTime
 
@@ -91,10 +107,23 @@ class GateFinding(Value):
     detail: str = ""
 
 
+class VariantVerdict(Value):
+    """Keep what the gate found of one number format."""
+
+    precision: Precision
+    model_id: ModelId
+    promoted: bool
+    findings: tuple[GateFinding, ...]
+    measures: dict[str, float] = Field(default_factory=dict)
+    why: str = ""
+    """Why this file ships, or why another one does."""
+
+
 class GateReport(WireDocument):
     """Keep the verdict on a candidate with every rule's finding (law 10).
 
-    An empty list of findings is never a pass.
+    An empty list of findings is never a pass. `candidate_model` is the file that ships if it is promoted;
+    `variants` holds the verdict on every number format, that one included.
     """
 
     candidate_id: RunId
@@ -107,6 +136,7 @@ class GateReport(WireDocument):
     """Thresholds chosen on validation data; they ship with the release."""
     measures: dict[str, float] = Field(default_factory=dict)
     pictures: tuple[str, ...] = ()
+    variants: tuple[VariantVerdict, ...] = ()
     judged_at: UtcTime
 
 

@@ -11,6 +11,10 @@ from fleet_contracts.ids import ModelId, RunId, SampleId, Sha256, SnapshotId
 from fleet_contracts.samples import BoxLabel, ClassList
 
 Split = Literal["train", "val", "golden"]
+Precision = Literal["fp32", "fp16", "int8"]
+RunEventKind = Literal[
+    "started", "resumed", "epoch", "rung", "watch", "rollback", "exported", "finished", "failed"
+]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -65,19 +69,81 @@ class GpuOffer(Value):
 
 
 class VramEstimate(Value):
-    """Hold the predicted peak in bytes and the terms it is the sum of."""
+    """Hold the predicted peak of one device in bytes and the terms it is the sum of.
+
+    `moment` names when the peak comes (forward, loss, backward, optimizer, validation). `confirmed` is true
+    only where measured runs on a GPU calibrated it; `calibration` names them.
+    """
 
     terms: dict[str, Count]
     peak_bytes: Count
+    moment: str = ""
+    confirmed: bool = False
+    calibration: str = ""
 
 
 class TrainStage(Value):
-    """Train `epochs` epochs at one square image size (pixels) and batch size (images)."""
+    """Train `epochs` epochs at one square image size (pixels) and batch size (images over all devices).
+
+    `accumulation` None takes the plan's.
+    """
 
     image_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
     epochs: Positive
     batch: Positive
-    augmentation: Literal["none", "light", "full"] = "light"
+    accumulation: Positive | None = None
+    augmentation: Literal["none", "light", "full", "heavy"] = "light"
+    vram: VramEstimate | None = None
+
+
+class MemoryPolicy(Value):
+    """Say how far a run may go down when memory runs out; sizes and models change what ships.
+
+    `smaller_images` are the image sizes that may be gone down to, largest first; `least_batch` the smallest
+    batch per device.
+    """
+
+    allow_mix_off: bool = True
+    smaller_images: tuple[Annotated[int, Field(ge=32, le=4096, multiple_of=32)], ...] = ()
+    smaller_models: tuple[str, ...] = ()
+    least_batch: Positive = 1
+    most_rungs: Positive = 12
+
+
+class Considered(Value):
+    """Hold one way to train that the planner looked at, and why it lost; seconds and dollars."""
+
+    gpu: str
+    gpu_count: Count
+    provider: str = ""
+    offer_id: str = ""
+    spot: bool = False
+    batch: Count = 0
+    accumulation: Count = 0
+    peak_bytes: Count = 0
+    images_per_second: float = 0.0
+    seconds: float = 0.0
+    cost: float | None = None
+    chosen: bool = False
+    why: str = ""
+
+
+class Prediction(Value):
+    """Hold what the planner expects of a run; seconds, dollars, images over all devices."""
+
+    seconds: float
+    images_per_second: float
+    cost: float | None = None
+    basis: Literal["measured", "modelled"] = "modelled"
+    vram_confirmed: bool = False
+
+
+class Tracking(Value):
+    """Say where a run is tracked besides its record; never a secret, those come from the environment."""
+
+    mlflow_uri: str = ""
+    mlflow_experiment: str = ""
+    wandb_project: str = ""
 
 
 class StartWeights(Value):
@@ -113,6 +179,20 @@ class TrainPlan(WireDocument):
     price_cap: Annotated[float, Field(ge=0.0)] = 0.0
     deadline: UtcTime | None = None
     opset: int = 17
+    tier: Literal["smoke", "fine-tune", "full"] = "fine-tune"
+    devices: Positive = 1
+    compile: bool = False
+    deterministic: bool = False
+    validate_every: Count = 0
+    """Epochs between two measurements of the loss on the validation split; 0 measures none."""
+    checkpoint_minutes: Annotated[float, Field(ge=0.0)] = 0.0
+    """Minutes after which a checkpoint is written within an epoch too; 0 writes at epochs only."""
+    memory_policy: MemoryPolicy = MemoryPolicy()
+    precisions: tuple[Precision, ...] = ("fp32",)
+    """Number formats to export and judge, each as a file of its own."""
+    tracking: Tracking | None = None
+    predicted: Prediction | None = None
+    considered: tuple[Considered, ...] = ()
 
 
 class TicketObject(Value):
@@ -151,6 +231,27 @@ class EpochMetrics(Value):
     losses: dict[str, float]
     val: dict[str, float] = Field(default_factory=dict)
     peak_memory_bytes: Count = 0
+    data_wait_share: Share = 0.0
+    utilisation: Share | None = None
+    """Mean share of the time the GPU (or, without one, the allowed processor cores) was busy."""
+    power_watts: float | None = None
+    image_size: Count = 0
+    batch: Count = 0
+    accumulation: Count = 0
+    workers: Count = 0
+
+
+class DataFlow(Value):
+    """Hold how the data came from the bucket: bytes from cache and network, and seconds waited for them."""
+
+    cached_bytes: Count = 0
+    fetched_bytes: Count = 0
+    wait_seconds: float = 0.0
+
+    @property
+    def hit_rate(self) -> float:
+        """Return the share of bytes that were there already."""
+        return self.cached_bytes / max(self.cached_bytes + self.fetched_bytes, 1)
 
 
 class RunEvent(WireDocument):
@@ -159,7 +260,7 @@ class RunEvent(WireDocument):
     run_id: RunId
     number: Count
     at: UtcTime
-    kind: Literal["started", "resumed", "epoch", "rung", "exported", "finished", "failed"]
+    kind: RunEventKind
     epoch: Count = 0
     data: dict[str, JsonValue] = Field(default_factory=dict)
 
@@ -178,6 +279,10 @@ class RunRecord(WireDocument):
     epochs: tuple[EpochMetrics, ...] = ()
     rungs: tuple[RunEvent, ...] = ()
     resumes: tuple[RunEvent, ...] = ()
+    watch: tuple[RunEvent, ...] = ()
+    """What the watch diagnosed and cured, and losses that were rolled back."""
+    vram: VramEstimate | None = None
+    data_flow: DataFlow | None = None
     cost: float = 0.0
     failure: str = ""
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from fleet_contracts.judging import InputSpec, ParityReport
+from fleet_contracts.training import Precision, RunEventKind, Tracking
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -67,7 +68,7 @@ class BackendJob(_Settings):
     weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
     optimizer: Literal["AdamW", "SGD", "Adam", "MuSGD"] = "AdamW"
     freeze_layers: Count = 0
-    augmentation: Literal["none", "light", "full"] = "light"
+    augmentation: Literal["none", "light", "full", "heavy"] = "light"
     augmentation_values: dict[str, float] = Field(default_factory=dict)
     seed: int = 0
     threads: Count = 0
@@ -83,6 +84,17 @@ class BackendJob(_Settings):
     """What names the start in checkpoints, where the start file itself may be another on another machine."""
     memory_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of a CUDA card's memory the child may take; 1.0 sets no cap."""
+    devices: Positive = 1
+    compile: bool = False
+    deterministic: bool = False
+    validate_every: Count = 0
+    """Epochs between two measurements of the loss on the validation split; 0 measures none."""
+    checkpoint_minutes: Annotated[float, Field(ge=0.0)] = 0.0
+    """Minutes after which a checkpoint is written within an epoch too; 0 writes at epochs only."""
+    expandable_segments: bool = True
+    """Ask CUDA's allocator for segments that grow, which leaves less memory unusable between blocks."""
+    precisions: tuple[Precision, ...] = ("fp32",)
+    tracking: Tracking | None = None
 
 
 class ExportJob(_Settings):
@@ -137,7 +149,7 @@ class BackendFailure(_Settings):
 class BackendEvent:
     """Report one step of a child: kinds are those of `RunEvent`. `epoch` counts from 1 when finished."""
 
-    kind: Literal["started", "resumed", "epoch", "rung", "exported", "finished", "failed"]
+    kind: RunEventKind
     epoch: int = 0
     data: dict[str, Any] = field(default_factory=dict)
 

@@ -5,15 +5,11 @@ Pure bookkeeping: documents in, documents out; `report_back` sends them.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import JsonValue
 
 from fleet_contracts.base import utc_now
-from fleet_contracts.training import EpochMetrics, RunEvent, RunRecord, TrainPlan
+from fleet_contracts.training import EpochMetrics, RunEvent, RunEventKind, RunRecord, TrainPlan
 from trainer.backend_job import BackendEvent
-
-Kind = Literal["started", "resumed", "epoch", "rung", "exported", "finished", "failed"]
 
 
 class Journal:
@@ -33,7 +29,7 @@ class Journal:
             seed=plan.seed, versions={}, device="", started_at=utc_now(),
         )  # fmt: skip
 
-    def event(self, kind: Kind, epoch: int = 0, data: dict[str, JsonValue] | None = None) -> RunEvent:
+    def event(self, kind: RunEventKind, epoch: int = 0, data: dict[str, JsonValue] | None = None) -> RunEvent:
         """Number a new event."""
         event = RunEvent(task_id=self._plan.task_id, run_id=self._plan.run_id, number=self._next_event,
                          at=utc_now(), kind=kind, epoch=epoch, data=data or {})  # fmt: skip
@@ -54,6 +50,8 @@ class Journal:
             changes = {"resumes": (*self.record.resumes, event)}
         elif told.kind == "rung":
             changes = {"rungs": (*self.record.rungs, event)}
+        elif told.kind in ("watch", "rollback"):
+            changes = {"watch": (*self.record.watch, event)}
         self.record = self.record.model_copy(update=changes)
         return event
 
