@@ -64,38 +64,33 @@ class DiskGuard:
         return 0 if self.usage is None else self.usage.clear(wanted)
 
     def _over_quota(self, folder: Path, used: int, wanted: int) -> Shortage | None:
-        if used + wanted <= self.quota:
-            return None
-        reason = DiskFull(
-            expected=f"at most {self.quota} bytes waiting",
-            got=f"{used} and {wanted} more",
-            where=str(folder),
-            now="Bring the uploads back, or raise outbox.quota_mb.",
-        )
-        return Shortage(used + wanted - self.quota, False, reason)
+        now = "Bring the uploads back, or raise outbox.quota_mb."
+        words = (f"at most {self.quota} bytes waiting", f"{used} and {wanted} more", now)
+        return _shortage(used + wanted - self.quota, folder, words, others_help=False)
 
     def _over_data_quota(self, folder: Path, used: int, wanted: int) -> Shortage | None:
         if self.usage is None or not self.data_quota:
             return None
         total = self.usage.beside_examples() + used
-        if total + wanted <= self.data_quota:
-            return None
-        reason = DiskFull(
-            expected=f"at most {self.data_quota} bytes in {self.usage.data_dir}",
-            got=f"{total} and {wanted} more",
-            where=str(folder),
-            now="Look into releases/, quarantine/ and logs there, or raise outbox.data_quota_mb.",
-        )
-        return Shortage(total + wanted - self.data_quota, True, reason)
+        limit = f"at most {self.data_quota} bytes in {self.usage.data_dir}"
+        now = "Look into releases/, quarantine/ and logs there, or raise outbox.data_quota_mb."
+        words = (limit, f"{total} and {wanted} more", now)
+        return _shortage(total + wanted - self.data_quota, folder, words)
 
     def _under_floor(self, folder: Path, wanted: int) -> Shortage | None:
         free = self.probe(folder)
-        if free - wanted >= self.free_floor:
-            return None
-        reason = DiskFull(
-            expected=f"{self.free_floor} bytes left free",
-            got=f"{free} bytes free",
-            where=str(folder),
-            now="Free some disk space; the loop goes on without keeping.",
-        )
-        return Shortage(self.free_floor - free + wanted, True, reason)
+        now = "Free some disk space; the loop goes on without keeping."
+        words = (f"{self.free_floor} bytes left free", f"{free} bytes free", now)
+        return _shortage(self.free_floor - free + wanted, folder, words)
+
+
+def _shortage(
+    missing: int, folder: Path, words: tuple[str, str, str], *, others_help: bool = True
+) -> Shortage | None:
+    """Return what is missing, if anything is; `words` are what was expected, what was got, what now."""
+    if missing <= 0:
+        return None
+    expected, got, now = words
+    return Shortage(
+        missing, others_help, DiskFull(expected=expected, got=got, where=str(folder), now=now)
+    )

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import tomli_w
 
 from detection.detections import Detections
 from detection.memory import memory_detector
@@ -41,6 +42,27 @@ def config_of(folder: Path, **sections: dict[str, Any]) -> AgentConfig:
     for name, values in sections.items():
         data[name] = {**data.get(name, {}), **values}
     return parse_config(data, where=folder / "agent.toml")
+
+
+def write_config(folder: Path, port: int, **sections: dict[str, Any]) -> Path:
+    """Write `agent.toml` for an agent in a process of its own: defaults, but for the sections given.
+
+    `box` holds what stands above the sections.
+    """
+    data: dict[str, Any] = {
+        "task_id": TASK,
+        "device_id": DEVICE,
+        "data_dir": "data",
+        **sections.pop("box", {}),
+        "broker": {"host": "127.0.0.1", "port": port},
+        "releases": {"url": "http://127.0.0.1:9/releases/", "root_file": "root.json"},
+        "camera": {"source": "folder:frames"},
+    }
+    for name, values in sections.items():
+        data[name] = {**data.get(name, {}), **values}
+    path = folder / "agent.toml"
+    path.write_text(tomli_w.dumps(data))
+    return path
 
 
 def picture(seed: int, size: int = 64) -> np.ndarray:

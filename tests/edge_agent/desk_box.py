@@ -7,40 +7,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from edge_agent.events import Events
 from edge_agent.link.mqtt import MqttLink
-from tests.edge_agent.builders import DEVICE, TASK, jpeg, put_image
+from tests.edge_agent.builders import DEVICE, TASK, jpeg, put_image, write_config
 from tests.edge_agent.cloud_twin import CloudTwin, cloud_options
 from tests.edge_agent.put_server import PutServer
 from tests.edge_agent.real_broker import RealBroker
 from tests.helpers import ROOT, wait_until
 
-CONFIG = """
-task_id = "{task}"
-device_id = "{device}"
-data_dir = "{data_dir}"
-[broker]
-host = "127.0.0.1"
-port = {port}
-reconnect_max_s = 0.5
-[releases]
-url = "http://127.0.0.1:9/releases/"
-root_file = "root.json"
-[camera]
-source = "folder:frames"
-{camera}
-[mining]
-random_share = 0.0
-max_per_hour = 0
-near_duplicates = true
-[outbox]
-quota_mb = 100
-free_floor_mb = 0
-retry_s = 0.2
-[report]
-every_s = 0.3
-"""
+SECTIONS = {
+    "broker": {"reconnect_max_s": 0.5},
+    "mining": {"random_share": 0.0, "max_per_hour": 0, "near_duplicates": True},
+    "outbox": {"quota_mb": 100, "free_floor_mb": 0, "retry_s": 0.2},
+    "report": {"every_s": 0.3},
+}
 
 
 class Box:
@@ -56,12 +38,9 @@ class Box:
         self.process: subprocess.Popen[bytes] | None = None
         self.hard = 0
 
-    def configure(self, camera: str = "", data_dir: str = "data") -> Path:
-        path = self.folder / "agent.toml"
-        path.write_text(
-            CONFIG.format(task=TASK, device=DEVICE, port=self.broker.port, camera=camera, data_dir=data_dir)
-        )
-        return path
+    def configure(self, camera: dict[str, Any] | None = None, data_dir: str = "data") -> Path:
+        more = {"box": {"data_dir": data_dir}, "camera": camera or {}}
+        return write_config(self.folder, self.broker.port, **SECTIONS, **more)
 
     def start(
         self, *, module: str = "tests.edge_agent.agent_process", arguments: tuple[str, ...] = ()

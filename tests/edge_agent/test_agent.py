@@ -169,7 +169,7 @@ def test_status_tells_whether_it_runs_and_how_it_fares(box: Box, capfd: pytest.C
 
 def test_it_ends_when_a_folder_had_nothing_new_for_so_long(box: Box) -> None:
     """With idle_exit_s a batch of images is inspected and the daemon leaves by itself, everything durable."""
-    box.configure("idle_exit_s = 0.5")
+    box.configure({"idle_exit_s": 0.5})
     box.feed(6)
     box.start()
     assert box.process is not None

@@ -69,7 +69,7 @@ def test_a_disk_that_is_really_full_never_stops_the_loop(full_box: Box) -> None:
 def test_an_agent_starts_on_a_disk_that_is_really_full(full_box: Box) -> None:
     """Inspecting goes on without progress, what was kept before is sent, and the box says why."""
     box = full_box
-    box.configure("idle_exit_s = 0.5", data_dir="small/data")
+    box.configure({"idle_exit_s": 0.5}, data_dir="small/data")
     box.cloud.gives_grants = False
     box.feed(20)
     kept = {sample_id_of(path.read_bytes()) for path in sorted(box.frames.iterdir())[::2]}

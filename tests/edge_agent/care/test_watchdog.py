@@ -32,9 +32,9 @@ def white() -> bytes:
     return cv2.imencode(".jpg", np.full((64, 64, 3), 255, np.uint8))[1].tobytes()
 
 
-def start(box: Box, heard: NotifySocket | None, *, camera: str = "", care: str = CARE) -> None:
+def start(box: Box, heard: NotifySocket | None, *, care: str = CARE) -> None:
     """Start the agent with the hanging engine, as systemd would."""
-    config = box.configure(camera)
+    config = box.configure()
     config.write_text(config.read_text() + care)
     environment = dict(os.environ)
     if heard is not None:

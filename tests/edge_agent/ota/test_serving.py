@@ -11,7 +11,7 @@ from detection.errors import EngineFailed
 from edge_agent.model_slot import FrameModel
 from edge_agent.ota.disk import Disk
 from edge_agent.ota.slots import MAX_STARTS, Pointers
-from tests.edge_agent.ota.ota_kit import World, load, make_world
+from tests.edge_agent.ota.ota_kit import Box, World, load, make_world
 
 
 @pytest.fixture
@@ -57,14 +57,20 @@ def with_two_releases(world: World) -> None:
     assert box.updater._slots.pointers() == Pointers(2, 1, confirmed=True)
 
 
-def test_a_start_that_cannot_be_counted_serves_all_the_same(world: World) -> None:
-    """On a full disk a release on trial is offered, and the report says what could not be written."""
+def with_one_on_trial(world: World) -> Box:
+    """Return a box that has release 1 proven and release 2 installed on trial."""
     world.publish(1)
     world.box().update()
     world.publish(2)
     box = world.box()
     box.updater.start()
     box.updater.round(box.stop)
+    return box
+
+
+def test_a_start_that_cannot_be_counted_serves_all_the_same(world: World) -> None:
+    """On a full disk a release on trial is offered, and the report says what could not be written."""
+    with_one_on_trial(world)
     disk = DiskFullFor("slots.json")
     full = world.box(disk=disk)
     full.updater.start()
@@ -146,12 +152,7 @@ def test_a_rollback_that_could_not_be_noted_is_noted_later(world: World, name: s
 
 def test_ordinary_restarts_during_a_trial_cost_a_release_nothing(world: World) -> None:
     """An agent that is stopped in order and started again tells nothing about the release."""
-    world.publish(1)
-    world.box().update()
-    world.publish(2)
-    box = world.box()
-    box.updater.start()
-    box.updater.round(box.stop)
+    with_one_on_trial(world)
     for _ in range(MAX_STARTS + 2):
         again = world.box()
         again.stop.set()
@@ -163,12 +164,7 @@ def test_ordinary_restarts_during_a_trial_cost_a_release_nothing(world: World) -
 
 def test_a_loop_that_dies_of_a_release_leaves_it_behind(world: World) -> None:
     """The agent ends in order then too, but its starts are held against the release."""
-    world.publish(1)
-    world.box().update()
-    world.publish(2)
-    box = world.box()
-    box.updater.start()
-    box.updater.round(box.stop)
+    with_one_on_trial(world)
     for _ in range(MAX_STARTS):
         again = world.box()
         again.events.note("loop.died")

@@ -33,30 +33,13 @@ from flows.settings import (
 )
 from flows.store.credentials import write_credentials
 from flows.tasks import create_task
-from tests.edge_agent.builders import CLASSES, DEVICE, TASK
+from tests.edge_agent.builders import CLASSES, DEVICE, TASK, write_config
 from tests.edge_agent.power_cut.harness import PowerSupply
 from tests.edge_agent.real_broker import RealBroker
 from tests.flows.store.servers import CREDENTIALS, rclone_store
 from tests.helpers import ROOT, wait_until
 
 DAY = 24 * 60 * 10
-CONFIG = """
-task_id = "{task}"
-device_id = "{device}"
-data_dir = "data"
-[broker]
-host = "127.0.0.1"
-port = {port}
-reconnect_max_s = 0.5
-[releases]
-url = "http://127.0.0.1:9/releases/"
-root_file = "root.json"
-[camera]
-source = "folder:frames"
-[outbox]
-free_floor_mb = 0
-retry_s = 0.5
-"""
 
 
 @dataclass
@@ -122,7 +105,8 @@ def site(shim: Path, tmp_path: Path) -> Iterator[Site]:
     cloud.mkdir()
     (tmp_path / "bucket").mkdir()
     (tmp_path / "root.json").write_text("{}")
-    (tmp_path / "agent.toml").write_text(CONFIG.format(task=TASK, device=DEVICE, port=broker.port))
+    outbox = {"free_floor_mb": 0, "retry_s": 0.5}
+    write_config(tmp_path, broker.port, broker={"reconnect_max_s": 0.5}, outbox=outbox)
     supply = PowerSupply(shim, tmp_path / "data", tmp_path / "power")
     supply.begin()
     with rclone_store(tmp_path / "bucket") as store:

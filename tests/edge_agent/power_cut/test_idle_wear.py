@@ -14,7 +14,7 @@ import pytest
 
 from edge_agent.events import Events
 from edge_agent.link.mqtt import MqttLink
-from tests.edge_agent.builders import DEVICE, TASK
+from tests.edge_agent.builders import DEVICE, TASK, write_config
 from tests.edge_agent.cloud_twin import CloudTwin, cloud_options
 from tests.edge_agent.power_cut.harness import PowerSupply
 from tests.edge_agent.put_server import PutServer
@@ -24,21 +24,6 @@ from tests.helpers import ROOT, wait_until
 IDLE_S = 180.0
 MOST_BYTES_PER_HOUR = 1_000_000
 """A card of 32 GB that stands 1,000 cycles would last for thousands of years; sixty fsyncs an hour likewise."""
-CONFIG = """
-task_id = "{task}"
-device_id = "{device}"
-data_dir = "data"
-[broker]
-host = "127.0.0.1"
-port = {port}
-[releases]
-url = "http://127.0.0.1:9/releases/"
-root_file = "root.json"
-[camera]
-source = "folder:frames"
-[outbox]
-free_floor_mb = 0
-"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +52,7 @@ def test_an_idle_box_hardly_writes(shim: Path, tmp_path: Path, broker: RealBroke
     supply.begin()
     (tmp_path / "frames").mkdir()
     (tmp_path / "root.json").write_text("{}")
-    (tmp_path / "agent.toml").write_text(CONFIG.format(task=TASK, device=DEVICE, port=broker.port))
+    write_config(tmp_path, broker.port, outbox={"free_floor_mb": 0})
     cloud = CloudTwin(TASK, MqttLink(broker.config(), cloud_options(), Events()), store)
     cloud.start()
     with (tmp_path / "agent.log").open("ab") as log:
