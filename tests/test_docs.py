@@ -138,3 +138,14 @@ class GuidesBroker(ProductionBroker):
 
     def issue_server(self, hosts: tuple[str, ...], **times: object) -> None:
         """Leave the certificate that is there."""
+
+
+def test_every_law_names_tests_that_are_there() -> None:
+    """A law whose tests were renamed or dropped would go untested unseen."""
+    text = (ROOT / "docs" / "laws.md").read_text(encoding="utf-8")
+    laws = re.findall(r"^(\d+)\. \*\*", text, re.MULTILINE)
+    rows = dict(re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE))
+    assert list(rows) == laws
+    for names in rows.values():
+        for name in re.findall(r"`([^`]+)`", names):
+            assert (ROOT / "tests" / name).exists(), name
