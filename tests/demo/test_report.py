@@ -12,9 +12,12 @@ from demo.report.curve import CurveText, write_learning_curve
 from demo.report.page import Page, Picture, Table, write_page
 from demo.report.pictures import Compared, choose_most_changed, write_side_by_side
 from demo.report.summary import write_summary
+from demo.report.training import training_tables
 from detection import Detections
 from detection.metrics.matching import GroundTruth
-from fleet_contracts.training import EpochMetrics
+from fleet_contracts.judging import GateReport
+from fleet_contracts.training import EpochMetrics, RunRecord, TrainPlan, VramEstimate
+from tests.fleet_contracts.examples import examples
 
 BOX = np.array([[20, 20, 60, 60]], np.float32)
 TRUTH = GroundTruth(BOX, np.array([0]), 2)
@@ -74,3 +77,22 @@ def test_page_escapes_and_links(tmp_path: Path) -> None:
     assert 'src="curve.png"' in text
     assert "truth played the labeller" in text
     assert "http" not in text
+
+
+def test_training_tables_tell_what_was_weighed_predicted_and_judged() -> None:
+    """The chosen machine comes first, a guess of memory is marked as one, and each format has its verdict."""
+    known = examples()
+    plan, record = known["train_plan_that_explains_itself.v1"], known["run_record_with_incidents.v1"]
+    gate = known["gate_report_on_two_formats.v1"]
+    assert isinstance(plan, TrainPlan)
+    assert isinstance(record, RunRecord)
+    assert isinstance(gate, GateReport)
+    guessed = plan.model_copy(update={"vram": VramEstimate(terms={}, peak_bytes=2**20, moment="backward")})
+    weighed, run, incidents, formats = training_tables(guessed, record, gate)
+    assert weighed.rows[0][0] == "1 x T4"
+    assert weighed.rows[0][-1].startswith("chosen")
+    assert ("peak memory of a GPU", "1 MiB in backward, not confirmed", "0 MiB") in run.rows
+    assert ("bytes that were in the cache already", "-", "75%") in run.rows
+    assert [row[0] for row in incidents.rows] == ["rung", "watch"]
+    assert [row[:2] for row in formats.rows] == [("int8", "refused"), ("fp32", "ships")]
+    assert training_tables(None, None, None) == ()

@@ -18,8 +18,10 @@ from fleet_contracts.judging import (
     GateReport,
     InputSpec,
     Latency,
+    ModelVariant,
     ParityReport,
     TriggerDecision,
+    VariantVerdict,
 )
 from fleet_contracts.messages import (
     Announcement,
@@ -60,15 +62,20 @@ from fleet_contracts.samples import (
     Sighting,
 )
 from fleet_contracts.training import (
+    Considered,
+    DataFlow,
     EpochMetrics,
     GpuOffer,
     Lease,
+    MemoryPolicy,
+    Prediction,
     RunEvent,
     RunRecord,
     SnapshotHeader,
     SnapshotMember,
     StartWeights,
     TicketObject,
+    Tracking,
     TrainPlan,
     TrainStage,
     TrainTicket,
@@ -95,6 +102,8 @@ EARLY_HEAD = InputSpec(width=640, height=384, head="dfl", strides=(8, 16, 32))
 OFFER = GpuOffer(provider="local", offer_id="cpu", gpu="none", gpu_count=0, gpu_memory_mib=0,
                  on_demand_price=0.0, price_source="owner", priced_at=NOON)  # fmt: skip
 FILE = Artifact(path="model.onnx", sha256=A, size_bytes=5_000_000)
+FITS = VramEstimate(terms={"weights": 10, "activations": 20}, peak_bytes=30, moment="backward", confirmed=True,
+                    calibration="vram-t4.json")
 
 
 def examples() -> dict[str, Value]:
@@ -166,6 +175,57 @@ def _training_documents() -> dict[str, Value]:
             task_id=T, candidate_id=RUN, run_id=RUN, snapshot_id=C, model_id=A, onnx_bytes=10, weights_sha256=B,
             weights_bytes=9, input_spec=EARLY_HEAD, class_list=CLASSES, start_sha256=C, created_at=NOON,
             parity=ParityReport(images=4, compared=9, unmatched=0, max_box_error_px=0.25, max_score_error=0.001),
+        ),
+        "train_plan_that_explains_itself.v1": TrainPlan(
+            task_id=T, run_id=RUN, snapshot_id=C, start=StartWeights(kind="champion", sha256=B, key="k", model_id=A),
+            class_list=CLASSES, recipe="progressive", tier="full", devices=2, compile=True, deterministic=True,
+            stages=(
+                TrainStage(image_size=160, epochs=4, batch=32, accumulation=1, augmentation="heavy", vram=FITS),
+                TrainStage(image_size=320, epochs=8, batch=16, accumulation=2, vram=FITS),
+            ),
+            vram=FITS, offer=OFFER, price_cap=5.0, deadline=NOON, validate_every=2, checkpoint_minutes=5.0,
+            memory_policy=MemoryPolicy(smaller_images=(288, 256), smaller_models=("yolo11n.yaml",), least_batch=2),
+            precisions=("fp32", "int8"), tracking=Tracking(mlflow_uri="http://mlflow", mlflow_experiment="boards"),
+            predicted=Prediction(seconds=840.0, images_per_second=120.0, cost=0.25, basis="measured"),
+            considered=(
+                Considered(gpu="T4", gpu_count=1, provider="local", offer_id="o1", batch=16, accumulation=2,
+                           peak_bytes=30, images_per_second=120.0, seconds=840.0, cost=0.25, chosen=True),
+                Considered(gpu="H100", gpu_count=1, spot=True, why="$2.10 more for 9 minutes less"),
+            ),
+        ),
+        "run_record_with_incidents.v1": RunRecord(
+            task_id=T, run_id=RUN, snapshot_id=C, state="finished", seed=7, versions={"torch": "2.15.0"},
+            device="NVIDIA T4", started_at=NOON, ended_at=NOON, cost=0.25, vram=FITS,
+            epochs=(EpochMetrics(epoch=1, seconds=9.5, images_per_second=20.0, learning_rate=0.001,
+                                 losses={"box": 1.25}, val={"val/box": 1.5}, peak_memory_bytes=29,
+                                 data_wait_share=0.05, utilisation=0.75, power_watts=62.5, image_size=320, batch=8,
+                                 accumulation=4, workers=2),),
+            rungs=(RunEvent(task_id=T, run_id=RUN, number=5, at=NOON, kind="rung", epoch=1,
+                            data={"rung": "batch", "reason": "out of memory in backward"}),),
+            watch=(RunEvent(task_id=T, run_id=RUN, number=6, at=NOON, kind="watch", epoch=1,
+                            data={"kind": "loader", "why": "data wait 40 %"}),),
+            data_flow=DataFlow(cached_bytes=750, fetched_bytes=250, wait_seconds=1.5),
+        ),
+        "candidate_in_two_formats.v1": Candidate(
+            task_id=T, candidate_id=RUN, run_id=RUN, snapshot_id=C, model_id=A, onnx_bytes=10, weights_sha256=B,
+            weights_bytes=9, input_spec=SPEC, class_list=CLASSES, start_sha256=C, created_at=NOON,
+            parity=ParityReport(images=4, compared=9, unmatched=0, max_box_error_px=0.25, max_score_error=0.001),
+            variants=(ModelVariant(
+                precision="int8", name="model-int8.onnx", model_id=B, onnx_bytes=3, kept_layers=("/model.23/conv",),
+                parity=ParityReport(images=4, compared=9, unmatched=1, max_box_error_px=2.5, max_score_error=0.1),
+            ),),
+        ),
+        "gate_report_on_two_formats.v1": GateReport(
+            task_id=T, candidate_id=RUN, candidate_model=A, champion_model=B, snapshot_id=C, promoted=True,
+            findings=(GateFinding(rule="forgetting", passed=True, expected="loss <= 0.01", got="0.002"),),
+            decision_rules=RULES, measures={"map50": 0.75}, judged_at=NOON,
+            variants=(
+                VariantVerdict(precision="int8", model_id=B, promoted=False, why="parity: 2.5 px", findings=(
+                    GateFinding(rule="parity", passed=False, expected="1 px", got="2.5 px"),)),
+                VariantVerdict(precision="fp32", model_id=A, promoted=True, why="the first that passes", findings=(
+                    GateFinding(rule="parity", passed=True, expected="1 px", got="0.25 px"),),
+                    measures={"candidate.val_map50": 0.75}),
+            ),
         ),
         "gate_report.v1": GateReport(
             task_id=T, candidate_id=RUN, candidate_model=A, champion_model=B, snapshot_id=C, promoted=True,
