@@ -15,7 +15,7 @@ from demo.errors import StationStuck
 from demo.images.layout import ImageFolder, ImageRow
 from demo.images.settings import ImagesSettings
 from demo.loop.glance import Glance, look
-from demo.loop.outcome import run_record
+from demo.loop.outcome import run_document
 from demo.loop.served import ServedModel, fetch_served
 from demo.loop.state import DemoState
 from demo.pictures import LabelledFile, Predicted, predict_files, read_picture
@@ -25,7 +25,7 @@ from detection.metrics.average_precision import average_precision
 from detection.metrics.recall import recall_at
 from fleet_contracts import keys
 from fleet_contracts.samples import DecisionRules
-from fleet_contracts.training import RunRecord
+from fleet_contracts.training import RunRecord, TrainPlan
 from flows.context import Context
 from flows.files import write_file
 
@@ -53,6 +53,7 @@ class ImagesOutcome:
     after: dict[str, SplitFigures]
     pictures: tuple[Compared, ...]
     glance: Glance
+    plan: TrainPlan | None
     record: RunRecord | None
     seconds: float
 
@@ -84,7 +85,8 @@ def measure_images(
         after={split: pair[1] for split, pair in figures.items()},
         pictures=tuple(compared),
         glance=glance,
-        record=run_record(ctx, settings.task_id, glance.run.run_id),
+        plan=run_document(ctx, glance, TrainPlan, "plan.json"),
+        record=run_document(ctx, glance, RunRecord, "run.json"),
         seconds=(state.served_at - state.first_frame_at).total_seconds(),
     )
 

@@ -13,6 +13,7 @@ from demo.report.curve import CurveText, write_learning_curve
 from demo.report.page import Page, Picture, Table, write_page
 from demo.report.pictures import write_side_by_side
 from demo.report.summary import Figure, write_summary
+from demo.report.training import training_tables
 
 NOTE = (
     "The folder's labels/ played the human labeller. new_val and base_val were read once, after the verdict; "
@@ -52,8 +53,10 @@ def images_figures(report: ImagesReport) -> dict[str, Figure]:
 
 def images_tables(report: ImagesReport) -> tuple[Table, ...]:
     """Return what the demo tells in tables."""
+    outcome = report.outcome
     return (_figures_table(report), _class_table(report), _board_table(report), _run_table(report),
-            upload_table(report.outcome.glance), gate_table(report.outcome.glance))  # fmt: skip
+            *training_tables(outcome.plan, outcome.record, outcome.glance.gate),
+            upload_table(outcome.glance), gate_table(outcome.glance))  # fmt: skip
 
 
 def write_images_report(folder: Path, report: ImagesReport) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from sqlalchemy import func, select
@@ -23,12 +24,13 @@ from detection import Detections
 from detection.metrics.recall import recall_at
 from fleet_contracts import decode, keys
 from fleet_contracts.samples import DecisionRules
-from fleet_contracts.training import RunRecord
+from fleet_contracts.training import RunRecord, TrainPlan
 from flows.context import Context
 from flows.database.schema import SightingRow
 from flows.errors import StoreMissing
 
 _PICTURES = 8
+Document = TypeVar("Document", TrainPlan, RunRecord)
 Recalls = dict[str, dict[str, float]]
 """Recall by mix, then by kind and `all`."""
 
@@ -41,6 +43,7 @@ class Outcome:
     after: Recalls
     pictures: tuple[Compared, ...]
     glance: Glance
+    plan: TrainPlan | None
     record: RunRecord | None
     seconds: float
     frames_dropped: int
@@ -70,7 +73,8 @@ def measure_outcome(ctx: Context, settings: LoopSettings, state: DemoState, work
         after=recalls_of(models.after.onnx, models.after.rules, settings),
         pictures=tuple(compare_models(models, settings)),
         glance=glance,
-        record=run_record(ctx, task, glance.run.run_id),
+        plan=run_document(ctx, glance, TrainPlan, "plan.json"),
+        record=run_document(ctx, glance, RunRecord, "run.json"),
         seconds=_seconds(state),
         frames_dropped=frames_dropped(glance),
         examples_lost=examples_lost(ctx, task, glance),
@@ -145,13 +149,13 @@ def kinds_told() -> tuple[str, ...]:
     return ("all", *ALL_CLASSES)
 
 
-def run_record(ctx: Context, task_id: str, run_id: str) -> RunRecord | None:
-    """Return how a run went, None where nothing was written of it yet."""
-    if not run_id:
+def run_document(ctx: Context, glance: Glance, kind: type[Document], name: str) -> Document | None:
+    """Return what lies of the newest run under a name, None where nothing was written of it yet."""
+    if not glance.run.run_id:
         return None
-    key = keys.run(task_id, run_id, "run.json")
+    key = keys.run(glance.run.task_id, glance.run.run_id, name)
     try:
-        return decode(RunRecord, ctx.store.get(key), where=key)
+        return decode(kind, ctx.store.get(key), where=key)
     except StoreMissing:
         return None
 

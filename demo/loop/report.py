@@ -18,6 +18,7 @@ from demo.report.curve import CurveText, write_learning_curve
 from demo.report.page import Page, Picture, Table, write_page
 from demo.report.pictures import write_side_by_side
 from demo.report.summary import Figure, write_summary
+from demo.report.training import training_tables
 
 LABELLER_NOTE = (
     "The simulator's ground truth played the human labeller: every label of this demo comes from it, "
@@ -74,7 +75,9 @@ def train_seconds(outcome: Outcome) -> float:
 def tables_of(story: ReportStory) -> tuple[Table, ...]:
     """Return what the demo tells in tables."""
     glance = story.outcome.glance
-    return (_recall_table(story), _run_table(story), upload_table(glance), gate_table(glance))
+    outcome = story.outcome
+    training = training_tables(outcome.plan, outcome.record, glance.gate)
+    return (_recall_table(story), _run_table(story), *training, upload_table(glance), gate_table(glance))
 
 
 def write_report(folder: Path, story: ReportStory) -> Path:

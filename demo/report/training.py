@@ -18,10 +18,10 @@ def training_tables(
 ) -> tuple[Table, ...]:
     """Return the tables there is something to fill with."""
     tables = []
-    if plan is not None:
+    if plan is not None and plan.considered:
         tables.append(_plan_table(plan))
-        if record is not None:
-            tables.append(_run_table(plan, record))
+    if plan is not None and record is not None:
+        tables.append(_run_table(plan, record))
     if record is not None and (record.rungs or record.resumes or record.watch):
         tables.append(_incident_table(record))
     if gate is not None and gate.variants:
