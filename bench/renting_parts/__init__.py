@@ -1,0 +1,1 @@
+"""Play the cells of the renting grid and tell how they went."""
