@@ -5,7 +5,7 @@ IMAGES ?=
 MODEL ?=
 SEED ?=
 
-.PHONY: help setup demo demo-base test check lint types soak bench bench-edge clean
+.PHONY: help setup demo demo-base test check lint types soak bench bench-edge bench-renting clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ bench: setup ## Measure the demo with three seeds, and on real images with IMAGE
 bench-edge: setup ## Measure the box's loop beside the bare engine and its peers (ARGS=--quick to try it)
 	@scripts/peers.sh || echo "whetstone: going on without Roboflow's inference; the table says so" >&2
 	@$(PY) bench/edge.py $(if $(MODEL),--model $(MODEL)) $(if $(IMAGES),--images $(IMAGES)) $(ARGS)
+
+bench-renting: setup ## Play the renting policy on the simulated market, beside rivals and the optimum
+	@$(PY) bench/renting.py $(ARGS)
 
 clean: ## Remove what the targets above made, but for the packages
 	@rm -rf .whetstone-demo* .whetstone-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
