@@ -288,7 +288,11 @@ class RunRecord(WireDocument):
 
 
 class Lease(WireDocument):
-    """Own a rented machine: recorded before the launch call (law 8)."""
+    """Own a rented machine: recorded before the launch call (law 8).
+
+    `asked_at` is when the provider was last asked to launch: after it a machine may exist though no answer came.
+    `price` is what was agreed in dollars an hour, None when nobody knows; `cost` is settled when it ends.
+    """
 
     lease_id: str
     run_id: RunId
@@ -301,3 +305,8 @@ class Lease(WireDocument):
     recorded_at: UtcTime
     ended_at: UtcTime | None = None
     end_reason: str = ""
+    spot: bool = False
+    price: Annotated[float, Field(ge=0.0)] | None = None
+    asked_at: UtcTime | None = None
+    launched_at: UtcTime | None = None
+    cost: Annotated[float, Field(ge=0.0)] | None = None

@@ -73,6 +73,11 @@ class LeaseRow(Base):
     recorded_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
     end_reason: Mapped[str] = mapped_column(Text, default="")
+    spot: Mapped[bool] = mapped_column(default=False)
+    price: Mapped[float | None]
+    asked_at: Mapped[datetime | None]
+    launched_at: Mapped[datetime | None]
+    cost: Mapped[float | None]
 
 
 class RunRow(Base):

@@ -8,6 +8,7 @@ adapter only moves calls; who may be launched, and when a machine has to end, is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -38,6 +39,14 @@ class GpuProvider(Protocol):
     @property
     def name(self) -> str:
         """Return the name that leases carry."""
+        ...
+
+    @property
+    def settles(self) -> timedelta:
+        """Return after how long `list_ours` surely shows a machine that was launched.
+
+        Zero where a launch under the same lease returns the same machine, so that asking twice is once.
+        """
         ...
 
     def offers(self) -> tuple[GpuOffer, ...]:

@@ -1,19 +1,22 @@
 """Record who owns a machine before it exists, so that none is ever rented without an owner (law 8).
 
-    recorded --(launch call returned)--> launched --(work done, deadline, reaper)--> ended
+    recorded --(asked)--> --(launch call returned)--> launched --(work done, deadline, reaper)--> ended
 
 A crash between any two steps leaves either a recorded lease without a machine, which the next attempt of
-the same run launches under, or a machine whose lease is known, which the reaper can judge.
+the same run launches under, or a machine whose lease is known, which the reaper can judge. A launch whose
+answer was lost is never asked a second time before the provider's own list would show its machine, so that no
+lease has two.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from fleet_contracts import utc_now
@@ -21,25 +24,35 @@ from fleet_contracts.training import GpuOffer, Lease
 from flows.database import Database
 from flows.database.schema import LeaseRow
 from flows.gpus.base import GpuProvider
-from flows.gpus.errors import LaunchRefused, LeaseEnded
+from flows.gpus.errors import LaunchRefused, LeaseEnded, ProviderAway
+from flows.gpus.money import cost_of
+
+MACHINE_ENDED = "its machine had ended"
+"""Why a lease ended whose machine died or was taken away."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Say for which run a machine is rented, what it may cost in dollars an hour, and when it has to end."""
+    """Say for which run a machine is rented, what it may cost in dollars an hour, and when it has to end.
+
+    `price` is what the offer asks in dollars an hour, None when nobody knows.
+    """
 
     task_id: str
     run_id: str
     offer: GpuOffer
     price_cap: float
     deadline: datetime
+    spot: bool = False
+    price: float | None = None
 
 
 class LeaseBook:
-    """Keep the leases of an installation."""
+    """Keep the leases of an installation; `now` may be another clock than the machine's."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, now: Callable[[], datetime] = utc_now) -> None:
         self._database = database
+        self.now = now
 
     def record(self, terms: Terms) -> Lease:
         """Write a new lease down, or return the live one this run already has from this provider."""
@@ -57,12 +70,29 @@ class LeaseBook:
                 deadline=terms.deadline,
                 state="recorded",
                 machine="",
-                recorded_at=utc_now(),
+                recorded_at=self.now(),
                 ended_at=None,
                 end_reason="",
+                spot=terms.spot,
+                price=terms.price,
+                asked_at=None,
+                launched_at=None,
+                cost=None,
             )
             session.add(row)
             session.flush()
+            return _lease_of(row)
+
+    def note_asked(self, lease_id: str) -> Lease:
+        """Note that the provider is about to be asked for a machine: from now on one may exist.
+
+        Raises:
+            LeaseEnded: the lease ended meanwhile; nothing may be asked for under it.
+        """
+        with self._database.session() as session:
+            row = self._row(session, lease_id)
+            _require_live(row, now="The next attempt records a new lease.")
+            row.asked_at = self.now()
             return _lease_of(row)
 
     def note_launched(self, lease_id: str, machine: str) -> Lease:
@@ -73,13 +103,10 @@ class LeaseBook:
         """
         with self._database.session() as session:
             row = self._row(session, lease_id)
-            if row.state == "ended":
-                raise LeaseEnded(
-                    expected="a live lease",
-                    got=f"one that ended: {row.end_reason}",
-                    where=lease_id,
-                    now="The machine is terminated; the next attempt records a new lease.",
-                )
+            _require_live(row, now="The machine is terminated; the next attempt records a new lease.")
+            if row.state != "launched":
+                # It may have run since it was asked for, and is paid from then on.
+                row.launched_at = row.asked_at or self.now()
             row.state, row.machine = "launched", machine
             return _lease_of(row)
 
@@ -88,13 +115,28 @@ class LeaseBook:
         with self._database.session() as session:
             row = self._row(session, lease_id)
             if row.state != "ended":
-                row.state, row.end_reason, row.ended_at = "ended", reason, utc_now()
+                row.state, row.end_reason, row.ended_at = "ended", reason, self.now()
+                row.cost = cost_of(_lease_of(row), self.now())
             return _lease_of(row)
 
     def live(self, *, run_id: str | None = None, provider: str | None = None) -> tuple[Lease, ...]:
         """Return the leases that have not ended, oldest first."""
         with self._database.reader() as session:
             return tuple(_lease_of(row) for row in _live_rows(session, run_id=run_id, provider=provider))
+
+    def of_run(self, run_id: str) -> tuple[Lease, ...]:
+        """Return every lease a run ever had, oldest first."""
+        with self._database.reader() as session:
+            query = select(LeaseRow).where(LeaseRow.run_id == run_id)
+            rows = session.scalars(query.order_by(LeaseRow.recorded_at, LeaseRow.lease_id))
+            return tuple(_lease_of(row) for row in rows)
+
+    def since(self, moment: datetime) -> tuple[Lease, ...]:
+        """Return the leases recorded since a moment and those that still live, oldest first."""
+        with self._database.reader() as session:
+            query = select(LeaseRow).where(or_(LeaseRow.recorded_at >= moment, LeaseRow.state != "ended"))
+            rows = session.scalars(query.order_by(LeaseRow.recorded_at, LeaseRow.lease_id))
+            return tuple(_lease_of(row) for row in rows)
 
     def find(self, lease_id: str) -> Lease | None:
         """Return a lease, live or ended."""
@@ -114,7 +156,8 @@ def rent(book: LeaseBook, provider: GpuProvider, terms: Terms, ticket: Path) -> 
     """Have one machine train for a run: the one it has, or a new one.
 
     Raises:
-        ProviderAway: the provider does not answer; the recorded lease stays for the next attempt.
+        ProviderAway: the provider does not answer, or an earlier launch may still show; the recorded lease
+            stays for the next attempt.
         LaunchRefused: the provider will not; the lease is ended.
         LeaseEnded: the reaper ended the lease meanwhile; the machine is terminated.
     """
@@ -123,15 +166,19 @@ def rent(book: LeaseBook, provider: GpuProvider, terms: Terms, ticket: Path) -> 
     # (2) a lease whose machine ended is closed, so that its name is never used for two machines
     if lease.state == "launched" and provider.status(lease.machine).state != "running":
         provider.terminate(lease.machine)
-        book.end(lease.lease_id, "its machine had ended")
+        book.end(lease.lease_id, MACHINE_ENDED)
         lease = book.record(terms)
-    # (3) asking again under the same lease gives the same machine
-    try:
-        machine = provider.launch(lease, ticket)
-    except LaunchRefused as error:
-        book.end(lease.lease_id, f"launch refused: {error.got}")
-        raise
-    # (4) a lease that ended between (1) and (4) takes its machine with it
+    # (3) an earlier call may have had its effect though its answer was lost
+    machine = _launched_before(book, provider, lease)
+    # (4) that we ask is on disk before we do
+    if not machine:
+        lease = book.note_asked(lease.lease_id)
+        try:
+            machine = provider.launch(lease, ticket)
+        except LaunchRefused as error:
+            book.end(lease.lease_id, f"launch refused: {error.got}")
+            raise
+    # (5) a lease that ended between (1) and (5) takes its machine with it
     try:
         return book.note_launched(lease.lease_id, machine)
     except LeaseEnded:
@@ -140,10 +187,61 @@ def rent(book: LeaseBook, provider: GpuProvider, terms: Terms, ticket: Path) -> 
 
 
 def give_back(book: LeaseBook, provider: GpuProvider, lease: Lease, reason: str) -> None:
-    """End a machine first and its lease second, so that a crash in between leaves it to the reaper."""
+    """End a machine first and its lease second, so that a crash in between leaves it to the reaper.
+
+    Raises:
+        ProviderAway: the provider still calls it running; the lease lives on and the call is made again.
+    """
     if lease.machine:
-        provider.terminate(lease.machine)
+        end_machine(provider, lease.machine)
     book.end(lease.lease_id, reason)
+
+
+def end_machine(provider: GpuProvider, machine: str) -> None:
+    """End a machine and ask whether it ended: an answer to the order alone proves nothing.
+
+    Raises:
+        ProviderAway: the provider does not answer, or still calls it running.
+    """
+    provider.terminate(machine)
+    if provider.status(machine).state == "running":
+        raise ProviderAway(
+            expected="a machine that ended",
+            got="one that runs",
+            where=f"{machine} of {provider.name}",
+            now="It is ended again at the next round.",
+        )
+
+
+def _launched_before(book: LeaseBook, provider: GpuProvider, lease: Lease) -> str:
+    """Return the machine that an earlier launch under this lease made, "" when there is none.
+
+    Raises:
+        ProviderAway: it cannot be told yet: the provider's list may not show it so soon.
+    """
+    if lease.machine or lease.asked_at is None:
+        return lease.machine
+    ours = [one.machine for one in provider.list_ours() if one.lease_id == lease.lease_id]
+    if ours:
+        return min(ours)
+    if book.now() - lease.asked_at < provider.settles:
+        raise ProviderAway(
+            expected=f"{provider.settles} since the launch whose answer was lost",
+            got=str(book.now() - lease.asked_at),
+            where=f"{lease.lease_id} at {provider.name}",
+            now="It is asked again when its machine would show; until then it may be there.",
+        )
+    return ""
+
+
+def _require_live(row: LeaseRow, *, now: str) -> None:
+    if row.state == "ended":
+        raise LeaseEnded(
+            expected="a live lease",
+            got=f"one that ended: {row.end_reason}",
+            where=row.lease_id,
+            now=now,
+        )
 
 
 def _live_rows(session: Session, *, run_id: str | None, provider: str | None) -> list[LeaseRow]:
@@ -171,5 +269,10 @@ def _lease_of(row: LeaseRow) -> Lease:
             "recorded_at": row.recorded_at,
             "ended_at": row.ended_at,
             "end_reason": row.end_reason,
+            "spot": row.spot,
+            "price": row.price,
+            "asked_at": row.asked_at,
+            "launched_at": row.launched_at,
+            "cost": row.cost,
         }
     )

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from fleet_contracts import utc_now
@@ -43,6 +44,11 @@ class LocalProvider:
     def name(self) -> str:
         """Return the name that leases carry."""
         return NAME
+
+    @property
+    def settles(self) -> timedelta:
+        """Return zero: the same lease gives the same machine."""
+        return timedelta(0)
 
     def offers(self) -> tuple[GpuOffer, ...]:
         """Return this machine, for nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from fleet_contracts.training import GpuOffer, Lease
@@ -25,6 +26,11 @@ class MemoryProvider:
     def name(self) -> str:
         """Return the name that leases carry."""
         return self._name
+
+    @property
+    def settles(self) -> timedelta:
+        """Return zero: the same lease gives the same machine."""
+        return timedelta(0)
 
     def offers(self) -> tuple[GpuOffer, ...]:
         """Return the offers it was made with."""

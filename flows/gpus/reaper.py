@@ -12,11 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fleet_contracts import utc_now
 from fleet_contracts.training import Lease
 from flows.errors import FlowsError
 from flows.gpus.base import GpuProvider, Machine
-from flows.gpus.leases import LeaseBook
+from flows.gpus.leases import LeaseBook, end_machine
 
 log = logging.getLogger("whetstone.gpus")
 
@@ -43,11 +42,16 @@ def judge(machines: Sequence[Machine], live: Iterable[Lease], now: datetime) -> 
         now: the present moment.
     """
     leases = {lease.lease_id: lease for lease in live}
-    running = {machine.lease_id: machine.machine for machine in machines}
+    running = _first_of_each(machines, leases)
     orphans = [
         Sentence(machine.machine, "", "no live lease owns it")
         for machine in machines
         if machine.lease_id not in leases
+    ]
+    doubles = [
+        Sentence(machine.machine, "", "its lease has another machine")
+        for machine in machines
+        if machine.lease_id in leases and machine.machine != running[machine.lease_id]
     ]
     over = [
         Sentence(running.get(lease.lease_id, lease.machine), lease.lease_id, "its deadline passed")
@@ -60,9 +64,9 @@ def judge(machines: Sequence[Machine], live: Iterable[Lease], now: datetime) -> 
         if lease.state == "recorded"
         and lease.deadline > now
         and lease.lease_id not in running
-        and lease.recorded_at + LAUNCH_GRACE <= now
+        and (lease.asked_at or lease.recorded_at) + LAUNCH_GRACE <= now
     ]
-    return (*orphans, *over, *forgotten)
+    return (*orphans, *doubles, *over, *forgotten)
 
 
 def reap(
@@ -74,11 +78,18 @@ def reap(
         try:
             # Machines before leases: one that starts in between has its lease in the later answer.
             machines = provider.list_ours()
-            for sentence in judge(machines, book.live(provider=provider.name), now or utc_now()):
-                _carry_out(book, provider, sentence)
-                done.append(sentence)
+            sentences = judge(machines, book.live(provider=provider.name), now or book.now())
         except FlowsError as error:
             log.warning("gpus.reap_failed provider=%s error=%s", provider.name, error)
+            continue
+        for sentence in sentences:
+            # One machine that cannot be ended just now must not keep the others alive.
+            try:
+                _carry_out(book, provider, sentence)
+            except FlowsError as error:
+                log.warning("gpus.reap_failed provider=%s error=%s", provider.name, error)
+            else:
+                done.append(sentence)
     return tuple(done)
 
 
@@ -88,9 +99,21 @@ def reap_until(stop: threading.Event, book: LeaseBook, providers: Sequence[GpuPr
         reap(book, providers)
 
 
+def _first_of_each(machines: Sequence[Machine], leases: dict[str, Lease]) -> dict[str, str]:
+    """Return the machine each lease keeps: the one it names, else the one the next attempt would take."""
+    kept: dict[str, str] = {}
+    for machine in sorted(machines, key=lambda one: one.machine):
+        lease = leases.get(machine.lease_id)
+        if lease is not None and lease.machine:
+            kept[machine.lease_id] = lease.machine
+        else:
+            kept.setdefault(machine.lease_id, machine.machine)
+    return kept
+
+
 def _carry_out(book: LeaseBook, provider: GpuProvider, sentence: Sentence) -> None:
     if sentence.machine:
-        provider.terminate(sentence.machine)
+        end_machine(provider, sentence.machine)
     if sentence.lease_id:
         book.end(sentence.lease_id, sentence.reason)
     log.warning(
