@@ -22,7 +22,10 @@ PRIOR_LIVES, PRIOR_MINUTES = 1.0, 120.0
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Describe something that can be rented; `deaths` and `lived` are what we saw of it."""
+    """Describe something that can be rented; `deaths` and `lived` are what we saw of it.
+
+    `speed` is how fast it works next to the machine that the situation's minutes are counted on.
+    """
 
     name: str
     spot: bool
@@ -31,6 +34,7 @@ class Offer:
     deaths: int = 0
     lived: float = 0.0
     """Minutes our machines of this offer ran."""
+    speed: float = 1.0
 
     @property
     def minutes_to_death(self) -> float:
@@ -69,8 +73,8 @@ def decide(now: Situation) -> Move:
     """Return the next move."""
     here = next((one for one in now.offers if one.name == now.here), None)
     # (1) a spot machine may die this minute, and then its work since the checkpoint is lost
-    on_demand = min(_available(now, spot=False), key=lambda one: one.price, default=None)
-    if on_demand is not None and must_be_safe(now):
+    on_demand = _cheapest_in_time(now)
+    if on_demand is not None and must_be_safe(now, on_demand.speed):
         return _to_safety(here, on_demand)
     # (2) the cheapest work, counting what a start and a death cost
     best = min((one for one in now.offers if one.available), key=lambda one: _cost(one, now), default=None)
@@ -84,17 +88,27 @@ def decide(now: Situation) -> Move:
     return Move("rent", best.name, "the cheapest work")
 
 
-def must_be_safe(now: Situation) -> bool:
+def must_be_safe(now: Situation, speed: float = 1.0) -> bool:
     """Tell whether on demand has to be taken now so that the work is done in time, whatever dies."""
-    return now.time_left <= now.work_saved + now.cold_start + SPARE
+    return now.time_left <= now.work_saved / speed + now.cold_start + SPARE
 
 
 def work_price(offer: Offer, now: Situation) -> float:
-    """Return dollars an hour of kept work: a death costs half an epoch and a start."""
+    """Return dollars for an hour's worth of kept work: a death costs half an epoch and a start."""
+    price = offer.price / offer.speed
     if not offer.spot:
-        return offer.price
-    lost = now.cold_start + now.epoch / 2.0
-    return offer.price * (1.0 + lost / offer.minutes_to_death)
+        return price
+    lost = now.cold_start + now.epoch / offer.speed / 2.0
+    return price * (1.0 + lost / offer.minutes_to_death)
+
+
+def _cheapest_in_time(now: Situation) -> Offer | None:
+    """Return the cheapest on-demand machine that is still fast enough, else the fastest."""
+    steady = [one for one in now.offers if one.available and not one.spot]
+    in_time = [one for one in steady if now.work_saved / one.speed + now.cold_start <= now.time_left]
+    if in_time:
+        return min(in_time, key=lambda one: work_price(one, now))
+    return max(steady, key=lambda one: one.speed, default=None)
 
 
 def _to_safety(here: Offer | None, on_demand: Offer) -> Move:
@@ -109,7 +123,7 @@ def _stay_or_move(now: Situation, here: Offer, best: Offer) -> Move:
         return Move("stay", why="nothing is cheaper")
     if now.work_here < now.work_saved:
         return Move("stay", why="the next checkpoint comes first")
-    if now.time_left <= now.work_saved + 2.0 * now.cold_start + now.epoch + SPARE:
+    if now.time_left <= now.work_saved / best.speed + 2.0 * now.cold_start + now.epoch + SPARE:
         return Move("stay", why="a move would use up the slack")
     if _cost(here, now) - _cost(best, now) <= here.price * now.epoch:
         return Move("stay", why="a move would gain too little")
@@ -125,8 +139,5 @@ def _cost(offer: Offer, now: Situation) -> float:
 
 
 def _spot_would_be_cheaper(now: Situation, on_demand: Offer) -> bool:
-    return any(one.spot and work_price(one, now) < CLEARLY * on_demand.price for one in now.offers)
-
-
-def _available(now: Situation, *, spot: bool) -> list[Offer]:
-    return [one for one in now.offers if one.available and one.spot == spot]
+    asked = work_price(on_demand, now)
+    return any(one.spot and work_price(one, now) < CLEARLY * asked for one in now.offers)
