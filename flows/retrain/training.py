@@ -1,7 +1,7 @@
 """Have a run trained: rent a machine, keep its ticket fresh, follow its events, start again what died.
 
 All that is known of the machine's work is what lies in the bucket: `result.json` means done, `failure.json`
-that the trainer gave up, and a machine that ended with neither died and is started again.
+that the trainer gave up, and a machine that ended with neither died: the tenant finds the next best one.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from fleet_contracts import decode, keys, utc_now
-from fleet_contracts.training import GpuOffer, Lease, RunEvent, TrainPlan, TrainTicket
+from fleet_contracts.training import GpuOffer, RunEvent, TrainPlan, TrainTicket
 from flows.context import Context
 from flows.errors import DatabaseAway, StoreAway, StoreMissing
 from flows.gpus.base import GpuProvider
 from flows.gpus.errors import LaunchRefused, LeaseEnded, ProviderAway
-from flows.gpus.leases import LeaseBook, Terms, give_back, rent
+from flows.gpus.leases import LeaseBook
+from flows.gpus.money import Budget, Verdict, begin_of_month, judge_budget, spent
+from flows.gpus.tenancy import Need, Progress, Tenant
 from flows.retrain import tickets
 from flows.retrain.errors import TrainingFailed
 
@@ -32,6 +34,14 @@ MOST_MACHINES = 40
 MOST_FAILURES = 2
 """How often a trainer may give up before the run is closed: the first may have been the network's fault."""
 LONGEST_RUN = timedelta(hours=24)
+REVIEW_SECONDS = 60.0
+"""Between two looks at the market and at the money while a machine works."""
+WAIT_SECONDS = 20.0
+"""Between two looks at the market while there is no machine to be had."""
+COLD_MINUTES = 5.0
+"""From a launch to the first step, as the renting policy expects it: boot, packages, data, checkpoint."""
+UNKNOWN_MINUTES = 60.0
+"""Work of a run whose plan predicts nothing."""
 LEAST_LEFT = timedelta(minutes=10)
 """A machine is not rented for less: it would end before it has the data."""
 LONGEST_AWAY = 1800.0
@@ -46,6 +56,7 @@ class Ground:
     book: LeaseBook
     told: Callable[[RunEvent], None]
     poll_seconds: float = POLL_SECONDS
+    budget: Budget = field(default_factory=Budget)
 
 
 def is_late(plan: TrainPlan, now: datetime) -> bool:
@@ -56,6 +67,31 @@ def is_late(plan: TrainPlan, now: datetime) -> bool:
 def costs_nothing(offer: GpuOffer | None) -> bool:
     """Tell whether a machine is known to be free, so that its deadline bounds no bill."""
     return offer is not None and offer.on_demand_price == 0
+
+
+def need_of(plan: TrainPlan, now: datetime) -> Need:
+    """Return what a plan needs of a machine: no less than the one it was made for."""
+    minutes = plan.predicted.seconds / 60.0 if plan.predicted else UNKNOWN_MINUTES
+    return Need(
+        task_id=plan.task_id,
+        run_id=plan.run_id,
+        deadline=plan.deadline or now + LONGEST_RUN,
+        has_deadline=plan.deadline is not None and not costs_nothing(plan.offer),
+        price_cap=plan.price_cap,
+        work_minutes=minutes,
+        cold_start=COLD_MINUTES,
+        epoch=minutes / sum(stage.epochs for stage in plan.stages),
+        fits=lambda offer: fits(plan, offer),
+    )
+
+
+def fits(plan: TrainPlan, offer: GpuOffer) -> bool:
+    """Tell whether a run may go on with an offer: as many cards, each with at least the planned memory."""
+    if plan.offer is None:
+        return True
+    if plan.offer.gpu_count == 0:
+        return offer.gpu_count == 0
+    return offer.gpu_count == plan.offer.gpu_count and offer.gpu_memory_mib >= plan.offer.gpu_memory_mib
 
 
 class Training:
@@ -74,7 +110,16 @@ class Training:
         self._inputs = inputs
         self._ground = ground
         self._ticket: TrainTicket | None = None
-        self._lease: Lease | None = None
+        self._tenant = Tenant(
+            ground.book,
+            {ground.provider.name: ground.provider},
+            need_of(plan, ground.book.now()),
+            lambda: tickets.ticket_file(ctx, plan.run_id),
+        )
+        self._look_again = 0.0
+        self._waits = False
+        self._warned = False
+        self._epochs = 0
         self._events = 0
         self._machines = 0
         self._failures = 0
@@ -83,8 +128,8 @@ class Training:
         """Return when the run's result lies in the bucket; its machine has ended then.
 
         Raises:
-            TrainingFailed: the trainer gave up, machines kept dying, or a machine would cost money past the
-                plan's deadline.
+            TrainingFailed: the trainer gave up, machines kept dying, the budget is spent, or a machine would
+                cost money past the plan's deadline.
             LaunchRefused: the provider will not start a machine.
             StoreAway, DatabaseAway, ProviderAway: for half an hour without a break.
         """
@@ -107,7 +152,7 @@ class Training:
         if self._ticket is None or tickets.must_renew(self._ticket, utc_now()):
             self._ticket = tickets.write_ticket(self._ctx, self._plan, self._inputs)
         # (2) whether a machine runs is asked before the bucket: one that ends in between has written by then
-        running = self._is_running()
+        running = self._tenant.is_running()
         self._tell_events()
         # (3) the result is the commit of the whole run
         if self._exists("result.json"):
@@ -117,36 +162,57 @@ class Training:
         failure = self._failure()
         if failure is not None:
             self._take_failure(failure, running=running)
-        elif not running:
-            self._rent()
+        else:
+            self._look_at_the_market(running=running)
         return False
 
-    def _is_running(self) -> bool:
-        if self._lease is None:
-            live = self._ground.book.live(run_id=self._plan.run_id, provider=self._ground.provider.name)
-            self._lease = next((lease for lease in live if lease.machine), None)
-        if self._lease is None:
-            return False
-        return self._ground.provider.status(self._lease.machine).state == "running"
+    def _look_at_the_market(self, *, running: bool) -> None:
+        """Rent where nothing runs, and now and then see whether to move, and what it costs."""
+        if time.monotonic() < self._look_again and (running or self._waits):
+            return
+        self._require_money()
+        if not running:
+            self._require_worth_it()
+        move = self._tenant.step(self._progress())
+        self._waits = move.kind == "wait"
+        self._look_again = time.monotonic() + (WAIT_SECONDS if self._waits else REVIEW_SECONDS)
+        if move.kind == "rent":
+            self._machines += 1
+            log.info("retrain.machine run=%s offer=%s why=%s", self._plan.run_id, move.offer, move.why)
+        elif self._waits:
+            log.info("retrain.waits_for_machine run=%s why=%s", self._plan.run_id, move.why)
 
-    def _rent(self) -> None:
-        self._machines += 1
-        if self._machines > MOST_MACHINES:
+    def _require_worth_it(self) -> None:
+        if self._machines >= MOST_MACHINES:
             raise self._failed(f"{MOST_MACHINES} machines died without a result")
-        offer = self._plan.offer or self._first_offer()
-        if is_late(self._plan, utc_now()) and not costs_nothing(offer):
+        if is_late(self._plan, utc_now()) and not costs_nothing(self._plan.offer or self._first_offer()):
             raise self._failed(f"no time to rent a machine: the plan's deadline is {self._plan.deadline}")
-        deadline = self._plan.deadline or utc_now() + LONGEST_RUN
-        terms = Terms(self._plan.task_id, self._plan.run_id, offer, self._plan.price_cap, deadline)
-        file = tickets.ticket_file(self._ctx, self._plan.run_id)
-        self._lease = rent(self._ground.book, self._ground.provider, terms, file)
-        log.info("retrain.machine run=%s lease=%s", self._plan.run_id, self._lease.lease_id)
 
     def _first_offer(self) -> GpuOffer:
         offers = self._ground.provider.offers()
         if not offers:
             raise LaunchRefused(expected="an offer", got="none", where=self._ground.provider.name)
         return offers[0]
+
+    def _progress(self) -> Progress:
+        """Return how far the run is: an epoch that was told is uploaded by the time the next one is."""
+        epochs = sum(stage.epochs for stage in self._plan.stages)
+        return Progress(saved=max(self._epochs - 1, 0) / epochs, here=min(self._epochs / epochs, 1.0))
+
+    def _require_money(self) -> None:
+        """Warn when a share of the budget is spent, and end the run when it is all spent."""
+        verdict = self._verdict()
+        if verdict.state == "stop":
+            self._tenant.end(f"the budget is spent: {verdict.why}")
+            raise self._failed(f"the budget is spent: {verdict.why}")
+        if verdict.state == "warn" and not self._warned:
+            self._warned = True
+            log.warning("retrain.budget_near run=%s why=%s", self._plan.run_id, verdict.why)
+
+    def _verdict(self) -> Verdict:
+        book, now = self._ground.book, self._ground.book.now()
+        of_run = spent(book.of_run(self._plan.run_id), now)
+        return judge_budget(self._ground.budget, of_run, spent(book.since(begin_of_month(now)), now))
 
     def _take_failure(self, why: str, *, running: bool) -> None:
         self._failures += 1
@@ -169,10 +235,8 @@ class Training:
         deadline = time.monotonic() + ENDING_SECONDS
         while running and time.monotonic() < deadline:
             time.sleep(min(0.2, self._ground.poll_seconds))
-            running = self._is_running()
-        for lease in self._ground.book.live(run_id=self._plan.run_id, provider=self._ground.provider.name):
-            give_back(self._ground.book, self._ground.provider, lease, reason)
-        self._lease = None
+            running = self._tenant.is_running()
+        self._tenant.end(reason)
 
     def _tell_events(self) -> None:
         """Read every event segment that came since; they are numbered without gaps."""
@@ -183,6 +247,8 @@ class Training:
             except StoreMissing:
                 return
             self._events += 1
+            if event.kind == "epoch":
+                self._epochs = max(self._epochs, event.epoch)
             self._ground.told(event)
 
     def _failure(self) -> str | None:

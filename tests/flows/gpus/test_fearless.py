@@ -35,14 +35,14 @@ def require_fearless(results: list[Result]) -> None:
 
 
 def test_nothing_is_left_running_whatever_dies(tmp_path: Path, template: Path) -> None:
-    """Sixty runs with kills, lost answers, lagging lists and preemptions; each kind of trouble fired."""
-    results = play(tmp_path, template, range(60))
+    """Forty runs with kills, lost answers, lagging lists and preemptions; each kind of trouble fired."""
+    results = play(tmp_path, template, range(40))
     require_fearless(results)
-    assert sum(result.kills for result in results) > 60
-    assert sum(result.failures for result in results) > 300
-    assert sum(result.lost_launches for result in results) > 15
-    assert sum(result.preemptions for result in results) > 30
-    assert Counter(result.outcome for result in results)["a model"] >= 40
+    assert sum(result.kills for result in results) > 40
+    assert sum(result.failures for result in results) > 150
+    assert sum(result.lost_launches for result in results) > 8
+    assert sum(result.preemptions for result in results) > 10
+    assert Counter(result.outcome for result in results)["a model"] >= 25
 
 
 @pytest.mark.soak
