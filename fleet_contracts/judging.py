@@ -44,13 +44,20 @@ class InputSpec(Value):
 
 
 class ParityReport(Value):
-    """Compare .pt and ONNX on the same images; boxes in input pixels."""
+    """Compare .pt and ONNX on the same images; boxes in input pixels.
+
+    `reference` names what was compared with. One step of int8 in one cell of thousands is no fault of the
+    file, so its rounding is judged by the means.
+    """
 
     images: Count
     compared: Count
     unmatched: Count
     max_box_error_px: float
     max_score_error: float
+    mean_box_error_px: float | None = None
+    mean_score_error: float | None = None
+    reference: str = ""
 
 
 class Latency(Value):

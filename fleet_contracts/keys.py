@@ -20,6 +20,8 @@ RUN_OUTPUTS = (
     "run.json",
     "result.json",
     "model.onnx",
+    "model-fp16.onnx",
+    "model-int8.onnx",
     "weights.pt",
     "failure.json",
 )
@@ -118,7 +120,7 @@ def event_name(number: int) -> str:
 
 
 def candidate(task_id: str, candidate_id: str, name: str) -> str:
-    """Return where an object of a candidate lies: `candidate.json`, `model.onnx`, `gate.json`, pictures."""
+    """Return where an object of a candidate lies: `candidate.json`, model files, `gate.json`, pictures."""
     return f"tasks/{task_id}/candidates/{candidate_id}/{name}"
 
 

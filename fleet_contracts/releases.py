@@ -10,6 +10,7 @@ from fleet_contracts.base import Count, UtcTime, Value, WireDocument
 from fleet_contracts.ids import ChannelName, DeviceId, ModelId, RunId, SampleId, Sha256, SnapshotId
 from fleet_contracts.judging import InputSpec
 from fleet_contracts.samples import ClassList, DecisionRules, DetectedBox
+from fleet_contracts.training import Precision
 
 Version = Annotated[int, Field(ge=1)]
 RolloutState = Literal["waiting", "rolling", "done", "rolled_back", "failed"]
@@ -58,6 +59,8 @@ class Release(WireDocument):
     min_agent: str = "0.1.0"
     device_classes: tuple[str, ...] = ("any",)
     lineage: Lineage
+    precision: Precision = "fp32"
+    """Number format of the model file, which is the very file the gate judged."""
     created_at: UtcTime
 
 

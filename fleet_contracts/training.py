@@ -54,7 +54,10 @@ class SnapshotMember(Value):
 
 
 class GpuOffer(Value):
-    """Describe a machine that could be rented; prices in US dollars per hour, None when unknown."""
+    """Describe a machine that could be rented; prices in US dollars per hour, None when unknown.
+
+    `cpu_count`, `memory_mib` and `disk_mib` are the machine's own cores, memory and disk, 0 when unknown.
+    """
 
     provider: str
     offer_id: str
@@ -66,6 +69,9 @@ class GpuOffer(Value):
     region: str = ""
     price_source: str = ""
     priced_at: UtcTime
+    cpu_count: Count = 0
+    memory_mib: Count = 0
+    disk_mib: Count = 0
 
 
 class VramEstimate(Value):
@@ -80,6 +86,8 @@ class VramEstimate(Value):
     moment: str = ""
     confirmed: bool = False
     calibration: str = ""
+    learned: Annotated[float, Field(gt=0.0)] = 1.0
+    """By what finished runs made the planner multiply it; the terms hold it already."""
 
 
 class TrainStage(Value):
@@ -110,28 +118,56 @@ class MemoryPolicy(Value):
     most_rungs: Positive = 12
 
 
+class WatchPolicy(Value):
+    """Say when a run counts as held back, and how far it may help itself; shares from 0 to 1.
+
+    `low_utilisation` is the GPU use that alarms, `high_wait` the share of step time spent on waiting for
+    data, `near_limit` the share of memory, each when it lasts for `long_seconds`. `most_workers` None takes
+    what the machine's cores allow.
+    """
+
+    low_utilisation: Share = 0.6
+    high_wait: Share = 0.15
+    near_limit: Share = 0.95
+    long_seconds: Annotated[float, Field(gt=0.0)] = 60.0
+    most_workers: Count | None = None
+    allow_cache: bool = True
+    allow_batch: bool = True
+    most_cures: Count = 6
+
+
 class Considered(Value):
-    """Hold one way to train that the planner looked at, and why it lost; seconds and dollars."""
+    """Hold one way to train that the planner looked at, and why it lost; seconds and dollars.
+
+    `gpu_count` is how many devices would be used, `batch` the last stage's over all of them. A rate or time
+    of 0 is unknown; `basis` says where the rate is from.
+    """
 
     gpu: str
     gpu_count: Count
     provider: str = ""
     offer_id: str = ""
     spot: bool = False
+    precision: str = ""
     batch: Count = 0
     accumulation: Count = 0
     peak_bytes: Count = 0
     images_per_second: float = 0.0
     seconds: float = 0.0
+    basis: str = ""
     cost: float | None = None
     chosen: bool = False
     why: str = ""
 
 
 class Prediction(Value):
-    """Hold what the planner expects of a run; seconds, dollars, images over all devices."""
+    """Hold what the planner expects of a run; seconds, dollars, images over all devices.
+
+    `seconds` is everything from launch to result, `train_seconds` the epochs alone.
+    """
 
     seconds: float
+    train_seconds: float = 0.0
     images_per_second: float
     cost: float | None = None
     basis: Literal["measured", "modelled"] = "modelled"
@@ -139,11 +175,18 @@ class Prediction(Value):
 
 
 class Tracking(Value):
-    """Say where a run is tracked besides its record; never a secret, those come from the environment."""
+    """Say where a run is tracked besides its record; never a secret, those come from the environment.
+
+    `run_id` is our run's name there, `first_epoch` how many epochs came before this job's; whoever makes a
+    job of a plan fills them in.
+    """
 
     mlflow_uri: str = ""
     mlflow_experiment: str = ""
     wandb_project: str = ""
+    wandb_mode: Literal["online", "offline"] = "online"
+    run_id: str = ""
+    first_epoch: Count = 0
 
 
 class StartWeights(Value):
@@ -188,11 +231,18 @@ class TrainPlan(WireDocument):
     checkpoint_minutes: Annotated[float, Field(ge=0.0)] = 0.0
     """Minutes after which a checkpoint is written within an epoch too; 0 writes at epochs only."""
     memory_policy: MemoryPolicy = MemoryPolicy()
+    watch: WatchPolicy = WatchPolicy()
     precisions: tuple[Precision, ...] = ("fp32",)
     """Number formats to export and judge, each as a file of its own."""
     tracking: Tracking | None = None
     predicted: Prediction | None = None
     considered: tuple[Considered, ...] = ()
+    spot: bool = False
+    """Whether the offer is taken at its spot price: cheaper, and it may be taken away at any moment."""
+    most_images: Count = 0
+    """Training images a smoke test is content with; 0 takes all."""
+    reasons: tuple[str, ...] = ()
+    """Why the plan is as it is, for people."""
 
 
 class TicketObject(Value):
@@ -290,8 +340,8 @@ class RunRecord(WireDocument):
 class Lease(WireDocument):
     """Own a rented machine: recorded before the launch call (law 8).
 
-    `asked_at` is when the provider was last asked to launch: after it a machine may exist though no answer came.
-    `price` is what was agreed in dollars an hour, None when nobody knows; `cost` is settled when it ends.
+    `asked_at` is when the provider was last asked to launch: after it a machine may exist though no answer
+    came. `price` is what was agreed in dollars an hour, None when nobody knows; `cost` is settled at the end.
     """
 
     lease_id: str

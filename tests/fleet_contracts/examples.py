@@ -215,6 +215,12 @@ def _training_documents() -> dict[str, Value]:
                 parity=ParityReport(images=4, compared=9, unmatched=1, max_box_error_px=2.5, max_score_error=0.1),
             ),),
         ),
+        "candidate_with_mean_parity.v1": Candidate(
+            task_id=T, candidate_id=RUN, run_id=RUN, snapshot_id=C, model_id=A, onnx_bytes=5, weights_sha256=B,
+            weights_bytes=6, input_spec=SPEC, class_list=CLASSES, start_sha256=B, created_at=NOON,
+            parity=ParityReport(images=4, compared=9, unmatched=0, max_box_error_px=0.25, max_score_error=0.001,
+                                mean_box_error_px=0.1, mean_score_error=0.0005, reference="trained weights in float32"),
+        ),
         "gate_report_on_two_formats.v1": GateReport(
             task_id=T, candidate_id=RUN, candidate_model=A, champion_model=B, snapshot_id=C, promoted=True,
             findings=(GateFinding(rule="forgetting", passed=True, expected="loss <= 0.01", got="0.002"),),
@@ -242,6 +248,11 @@ def _release_documents() -> dict[str, Value]:
         "release.v1": Release(
             task_id=T, version=2, channel="stable", model_id=A, model=FILE, input_spec=SPEC, class_list=CLASSES,
             decision_rules=RULES, probes=(Probe(artifact=FILE, sample_id=A, expected=(BOX,)),),
+            lineage=Lineage(kind="run", run_id=RUN, snapshot_id=C, parent_model=B), created_at=NOON,
+        ),
+        "release_in_int8.v1": Release(
+            task_id=T, version=4, channel="stable", model_id=A, model=FILE, input_spec=SPEC, class_list=CLASSES,
+            decision_rules=RULES, probes=(Probe(artifact=FILE, sample_id=A, expected=(BOX,)),), precision="int8",
             lineage=Lineage(kind="run", run_id=RUN, snapshot_id=C, parent_model=B), created_at=NOON,
         ),
         "release_with_regions.v1": Release(
