@@ -8,7 +8,8 @@ database's URL may hold a password. So the file is its owner's alone.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import tomli_w
 import tomllib
@@ -18,6 +19,7 @@ from typing_extensions import Self
 from detection.metrics.thresholds import ThresholdOptions
 from fleet_contracts.ids import ChannelName, DeviceId, TaskId
 from fleet_contracts.samples import ClassName, Region, require_different_names
+from fleet_contracts.training import MemoryPolicy, Precision, WatchPolicy
 from flows.errors import SettingsError, UnknownTask
 from flows.files import write_file
 from trainer.gate.settings import GateSettings
@@ -25,6 +27,8 @@ from trainer.gate.settings import GateSettings
 FILE_NAME = "whetstone.toml"
 Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
+ImageSize = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
+Augmentation = Literal["none", "light", "full", "heavy"]
 
 
 class Section(BaseModel):
@@ -88,21 +92,138 @@ class LabelSettings(Section):
     """Age below which a file may still be written and is left for the next look."""
 
 
+class TrackingSettings(Section):
+    """Say where runs are tracked besides their record. Passwords and tokens never stand here.
+
+    MLflow without a URI is a file in the installation's folder. `wandb_mode` offline writes W&B's files into
+    the run's work folder, to be sent by `wandb sync`.
+    """
+
+    mlflow: bool = True
+    """Track with MLflow where its package is installed."""
+    mlflow_uri: str = ""
+    mlflow_experiment: str = ""
+    """One experiment for every task; by default each task has its own, `whetstone/<task>`."""
+    credentials_file: Path | None = None
+    """JSON with `username` and `password`, or `token`; MLFLOW_TRACKING_... in the environment come first."""
+    wandb_project: str = ""
+    wandb_mode: Literal["online", "offline"] = "online"
+
+    @model_validator(mode="after")
+    def _uri_is_a_stores_without_a_secret(self) -> Self:
+        if not self.mlflow_uri:
+            return self
+        parts = urlsplit(self.mlflow_uri)
+        if parts.password is not None or (parts.username and parts.scheme in ("http", "https")):
+            raise ValueError("mlflow_uri holds a user or password; they belong into credentials_file")
+        scheme = parts.scheme.split("+")[0]
+        if scheme not in ("http", "https", "sqlite", "postgresql", "mysql", "databricks"):
+            raise ValueError(
+                f"mlflow_uri has the scheme {scheme!r}; MLflow takes a server's http(s) URL or a database's,"
+                " such as sqlite:////folder/mlflow.db (its folders of files are in maintenance mode)"
+            )
+        if scheme == "sqlite" and not parts.path.startswith("//"):
+            raise ValueError("mlflow_uri names a relative file: every process would have its own")
+        return self
+
+
+class StageSettings(Section):
+    """Say how one stage of a training goes; size in pixels."""
+
+    image_size: ImageSize
+    epochs: Positive
+    augmentation: Augmentation = "light"
+
+
+class MemorySettings(MemoryPolicy):
+    """Say how far a run may go down when memory runs out; see `MemoryPolicy`. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class WatchSettings(WatchPolicy):
+    """Say when a run counts as held back and how far it may help itself; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class RecipeSettings(Section):
-    """Say how runs of a task train. Sizes in pixels; `replay_limit` caps imported members of a snapshot."""
+    """Say how runs of a task train. Sizes in pixels; `replay_limit` caps imported members of a snapshot.
+
+    `name` chooses stages and tier where nothing below does: fine-tune, fine-tune-frozen, full, progressive
+    or smoke; any other name trains as fine-tune does.
+    """
 
     name: str = "fine-tune"
     epochs: Positive = 8
     batch: Positive = 16
+    """The effective batch: what a step of the optimizer sees, over all devices and accumulated steps."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    image_size: Annotated[int, Field(ge=32, le=4096, multiple_of=32)] = 320
+    image_size: ImageSize = 320
     freeze_layers: Annotated[int, Field(ge=0)] = 0
-    augmentation: Literal["none", "light", "full"] = "light"
+    augmentation: Augmentation = "light"
     replay_limit: Annotated[int, Field(ge=0)] = 400
     seed: int = 0
     threads: Annotated[int, Field(ge=0)] = 0
-    """0 leaves the choice to the trainer."""
+    """0 leaves the choice to the planner."""
     cache: Literal["none", "ram", "disk"] = "ram"
+    """The most that is cached; the planner takes less where it does not fit."""
+    tier: Literal["auto", "smoke", "fine-tune", "full"] = "auto"
+    stages: tuple[StageSettings, ...] = ()
+    """Stages in place of the name's; the last one trains at `image_size`, and `epochs` is their sum."""
+    final_lr_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    optimizer: Literal["AdamW", "SGD", "Adam", "MuSGD"] = "AdamW"
+    amp: bool = True
+    compile: Literal["off", "auto", "on"] = "off"
+    deterministic: bool = False
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Data workers of each device; without a number the planner chooses."""
+    validate_every: Annotated[int, Field(ge=0)] = 0
+    """Epochs between two measurements of the loss on the validation split; 0 measures none."""
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """Minutes after which a checkpoint is written within an epoch too; 0 writes at epochs only."""
+    memory: MemorySettings = MemorySettings()
+    watch: WatchSettings = WatchSettings()
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("fp32",)
+    """Number formats to export, each judged as a file of its own."""
+
+    @model_validator(mode="after")
+    def _stages_end_at_the_target(self) -> Self:
+        if self.stages and self.stages[-1].image_size != self.image_size:
+            raise ValueError(
+                f"the last stage has {self.stages[-1].image_size} px; it has to train at image_size"
+                f" {self.image_size}, which is what ships"
+            )
+        return self
+
+    def naming(self) -> dict[str, Any]:
+        """Return what names a run of this recipe: a key added later counts only where it is set.
+
+        So runs keep the names they had before the key existed, and are found again under them.
+        """
+        changed = self.model_dump(mode="json", exclude_defaults=True)
+        whole = self.model_dump(mode="json", include=_FIRST_RECIPE_KEYS)
+        return {**whole, **changed}
+
+
+_FIRST_RECIPE_KEYS = {
+    "name", "epochs", "batch", "learning_rate", "image_size", "freeze_layers", "augmentation", "replay_limit",
+    "seed", "threads", "cache",
+}  # fmt: skip
+"""Keys that have named runs from the first version on; never add one."""
+
+
+class LimitSettings(Section):
+    """Bound a task's runs, each one for itself; what is not set bounds nothing.
+
+    Without `hours` a smoke test gets 2, a fine-tune 6, a full training 24.
+    """
+
+    hours: Annotated[float, Field(gt=0, le=240)] | None = None
+    dollars: Annotated[float, Field(ge=0)] | None = None
+    dollars_per_hour: Annotated[float, Field(ge=0)] | None = None
+    spot: bool = False
+    """Whether machines may be taken that the seller can take away at any moment."""
 
 
 class RegionSettings(Region):
@@ -122,6 +243,10 @@ class DecisionSettings(Section):
     """Least area of a box by class, in pixels of the camera's frame; smaller ones do not count."""
     regions: tuple[RegionSettings, ...] = ()
     """Where in the frame findings count: polygons in shares of it, for one camera or for all."""
+    max_miss_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of bad parts that may be accepted; thresholds for unsure are lowered until the data show it."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """With which the data must show it."""
 
     @model_validator(mode="after")
     def _regions_fit_the_rules(self) -> Self:
@@ -131,7 +256,11 @@ class DecisionSettings(Section):
     def options(self) -> ThresholdOptions:
         """Return how the gate chooses decision rules."""
         return ThresholdOptions(
-            min_frames=self.min_frames, min_area_px=self.min_area_px, regions=self.regions
+            min_frames=self.min_frames,
+            min_area_px=self.min_area_px,
+            regions=self.regions,
+            max_miss_rate=self.max_miss_rate,
+            confidence=self.confidence,
         )
 
 
@@ -150,8 +279,19 @@ class TaskSettings(Section):
     max_refused_share: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Share of refused label files above which no snapshot is cut."""
     recipe: RecipeSettings = RecipeSettings()
+    limits: LimitSettings = LimitSettings()
     gate: GateSettings = GateSettings()
     decision: DecisionSettings = DecisionSettings()
+
+    @model_validator(mode="after")
+    def _what_ships_is_exported(self) -> Self:
+        missing = sorted(set(self.gate.ship) - {"fp32", *self.recipe.precisions})
+        if missing:
+            raise ValueError(
+                f"gate.ship names {missing}, which recipe.precisions {list(self.recipe.precisions)} does"
+                " not export"
+            )
+        return self
 
 
 class Settings(Section):
@@ -163,6 +303,7 @@ class Settings(Section):
     releases: ReleaseSettings = ReleaseSettings()
     prefect: PrefectSettings = PrefectSettings()
     labels: LabelSettings = LabelSettings()
+    tracking: TrackingSettings = TrackingSettings()
     tasks: dict[TaskId, TaskSettings] = Field(default_factory=dict)
     grant_minutes: Positive = 15
     sweep_seconds: Annotated[float, Field(gt=0)] = 20.0

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from fleet_contracts import utc_now
 from fleet_contracts.training import GpuOffer, Lease
-from flows.gpus import sessions
+from flows.gpus import sessions, this_machine
 from flows.gpus.base import Machine, MachineStatus
 from flows.gpus.errors import LaunchRefused
 
@@ -51,20 +51,26 @@ class LocalProvider:
         return timedelta(0)
 
     def offers(self) -> tuple[GpuOffer, ...]:
-        """Return this machine, for nothing."""
-        return (
-            GpuOffer(
-                provider=NAME,
-                offer_id="local",
-                gpu="cpu",
-                gpu_count=0,
-                gpu_memory_mib=0,
-                on_demand_price=0.0,
-                region=platform.node(),
-                price_source="own",
-                priced_at=utc_now(),
-            ),
+        """Return this machine, for nothing: its processor, and its cards if it has some."""
+        processor = GpuOffer(
+            provider=NAME,
+            offer_id="local",
+            gpu="cpu",
+            gpu_count=0,
+            gpu_memory_mib=0,
+            on_demand_price=0.0,
+            region=platform.node(),
+            price_source="own",
+            priced_at=utc_now(),
+            cpu_count=this_machine.cores(),
+            memory_mib=this_machine.memory_mib(),
+            disk_mib=this_machine.disk_mib(self._folder),
         )
+        cards = this_machine.cards()
+        if cards is None:
+            return (processor,)
+        seen = {"gpu": cards.name, "gpu_count": cards.count, "gpu_memory_mib": cards.memory_mib}
+        return (processor.model_copy(update={**seen, "offer_id": "local-gpu"}), processor)
 
     def launch(self, lease: Lease, ticket: Path) -> str:
         """Start the trainer, or find the one that was started under this lease before.
@@ -131,7 +137,9 @@ class LocalProvider:
     def _start(self, lease: Lease, ticket: Path, place: Path) -> subprocess.Popen[bytes]:
         work = self._folder / "work" / lease.run_id
         work.mkdir(parents=True, exist_ok=True)
-        inner = (*self._command, "--ticket", str(ticket), "--work", str(work))
+        # One cache for all runs of this machine: snapshots share their shards.
+        cache = self._folder / "trainer-cache"
+        inner = (*self._command, "--ticket", str(ticket), "--work", str(work), "--cache", str(cache))
         request = {
             "lock": str(work.with_name(f"{lease.run_id}.lock")),
             "machine": str(place / "machine.json"),

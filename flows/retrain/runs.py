@@ -99,7 +99,7 @@ def open_run(ctx: Context, task_id: str, snapshot_id: str, start: Start) -> RunR
     A run that failed is opened again: whoever asks has decided that another attempt is worth it.
     What its trainer said when it gave up goes first, or the new attempt would take it for its own.
     """
-    recipe = ctx.settings.task(task_id).recipe.model_dump(mode="json")
+    recipe = ctx.settings.task(task_id).recipe.naming()
     run_id = run_id_of(
         task_id=task_id, snapshot_id=snapshot_id, start_sha256=start.weights.sha256, recipe=recipe
     )

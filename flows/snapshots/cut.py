@@ -13,7 +13,7 @@ Cutting the same data twice gives the same snapshot, so a flow that was killed c
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -62,6 +62,13 @@ class _Material:
     parent: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    snapshot: Snapshot
+    manifest: bytes
+    material: _Material
+
+
 def cut_snapshot(ctx: Context, task_id: str) -> Snapshot:
     """Cut a snapshot of everything that is labelled now.
 
@@ -70,6 +77,36 @@ def cut_snapshot(ctx: Context, task_id: str) -> Snapshot:
         CannotStart: there is nothing to train on, or nothing to validate on.
         StoreMissing: an image the catalog names is gone or damaged.
     """
+    # (1) to (3)
+    draft = _draft(ctx, task_id)
+    drawn = draft.snapshot
+    # (4) golden images stay out of the shards: what a trainer does not have it cannot train on
+    splits = {member.sample_id: member.split for member in drawn.members}
+    packed = [
+        item.sample
+        for item in draft.material.labelled
+        if splits.get(item.sample.sample_id) in ("train", "val")
+    ]
+    shards = pack_shards(ctx, task_id, packed)
+    # (5)
+    ctx.store.put(keys.snapshot_manifest(task_id, drawn.snapshot_id), draft.manifest)
+    # (6)
+    snapshot = replace(drawn, shards=shards)
+    record_snapshot(ctx, snapshot)
+    log.info("snapshot.cut task=%s snapshot=%s members=%d", task_id, drawn.snapshot_id, len(drawn.members))
+    return snapshot
+
+
+def draft_snapshot(ctx: Context, task_id: str) -> Snapshot:
+    """Return the snapshot that would be cut now, without shards; nothing is written.
+
+    Raises:
+        LabelsRefused, CannotStart: as `cut_snapshot`.
+    """
+    return _draft(ctx, task_id).snapshot
+
+
+def _draft(ctx: Context, task_id: str) -> _Draft:
     settings = ctx.settings.task(task_id)
     # (1)
     material = _read(ctx, task_id)
@@ -96,20 +133,8 @@ def cut_snapshot(ctx: Context, task_id: str) -> Snapshot:
         },
     )
     snapshot_id, manifest = encode_manifest(header, members)
-    # (4) golden images stay out of the shards: what a trainer does not have it cannot train on
-    splits = {member.sample_id: member.split for member in members}
-    packed = [
-        item.sample for item in material.labelled if splits.get(item.sample.sample_id) in ("train", "val")
-    ]
-    shards = pack_shards(ctx, task_id, packed)
-    # (5)
-    ctx.store.put(keys.snapshot_manifest(task_id, snapshot_id), manifest)
-    # (6)
     ordered = tuple(sorted(members, key=lambda member: member.sample_id))
-    snapshot = Snapshot(snapshot_id, header, ordered, shards)
-    record_snapshot(ctx, snapshot)
-    log.info("snapshot.cut task=%s snapshot=%s members=%d", task_id, snapshot_id, len(members))
-    return snapshot
+    return _Draft(Snapshot(snapshot_id, header, ordered, ()), manifest, material)
 
 
 def record_snapshot(ctx: Context, snapshot: Snapshot) -> None:

@@ -1,0 +1,1 @@
+"""Gather what a plan depends on, and show plans to people; the planning itself is `trainer.planning`."""

@@ -1,0 +1,1 @@
+"""Mirror flows.planning: real installations, lineage and offers, and one real trace."""

@@ -1,0 +1,1 @@
+"""Mirror trainer.planning: pure plans of made-up offers, networks and finished runs."""
