@@ -10,9 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from trainer.backend_job import (
     EVENTS_FILE,
@@ -27,19 +26,14 @@ from trainer.backend_job import (
     ExportJob,
     write_whole,
 )
-from trainer.errors import BackendFailed, StartRefused
+from trainer.errors import BackendFailed, MemoryExhausted, StartRefused
+from trainer.following import EventTail, OnEvent, Stop, Vigil, end_of_log, follow
+from trainer.ladder import Descent, Ladder
+from trainer.memory import Trouble
 
+__all__ = ["OnEvent", "Stop", "export_weights", "run_child", "run_to_end"]
 _log = logging.getLogger("whetstone.trainer")
-OnEvent = Callable[[BackendEvent], None]
-_POLL_SECONDS = 0.1
-_LOG_TAIL = 2000
-
-
-class Stop(Protocol):
-    """Be asked whether work should end; a `threading.Event` is one."""
-
-    def is_set(self) -> bool:
-        """Say whether to end."""
+_LOG_SHOWN = 2000
 
 
 def run_child(
@@ -54,35 +48,31 @@ def run_child(
 
     Raises:
         StartRefused: the start weights do not fit; another start would not help.
+        MemoryExhausted: memory ran out; another start helps with less in the job.
         BackendFailed: the child failed or was killed; `resumable` says whether another start may help.
     """
     job.out.mkdir(parents=True, exist_ok=True)
     for name in (RESULT_FILE, FAILURE_FILE):
         (job.out / name).unlink(missing_ok=True)
     write_whole(job.out / JOB_FILE, job.model_dump_json().encode())
-    tail = _Tail(job.out / EVENTS_FILE, on_event)
-    with (job.out / LOG_FILE).open("ab") as log:
+    tail = EventTail(job.out / EVENTS_FILE, on_event)
+    log_file = job.out / LOG_FILE
+    begin = log_file.stat().st_size if log_file.is_file() else 0
+    with log_file.open("ab") as log:
         child = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "trainer.ultralytics_backend.child",
-                str(job.out / JOB_FILE),
-                str(os.getpid()),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=_environment(),
-        )
+            _command(job), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            env=_environment(job),
+        )  # fmt: skip
+    vigil = Vigil(child.pid)
     try:
-        _follow(child, tail, stop)
+        follow(child, tail, vigil, stop)
     finally:
         if child.poll() is None:
             child.kill()
         child.wait()
     tail.read()
-    return _outcome(job, child.returncode)
+    end = end_of_log(log_file, begin)
+    return _outcome(job, child.returncode, end, vigil.trouble(child.returncode, end))
 
 
 def run_to_end(
@@ -91,38 +81,54 @@ def run_to_end(
     *,
     restarts: int = 3,
     stop: Stop | None = None,
+    ladder: Ladder | None = None,
 ) -> BackendResult:
-    """Do a job, starting the child again where it died, as long as epochs are gained in between.
+    """Do a job, starting the child again where it died, as long as epochs are gained or memory can be saved.
+
+    Where memory ran out, the next child does less of what needs it, from the last checkpoint; the rungs taken
+    are kept in the job's folder and told as "rung" events.
 
     Args:
         job: the work, with `resume` set.
         on_event: told about every event.
-        restarts: starts in a row that may die without finishing another epoch.
+        restarts: starts in a row that may die without keeping more of the training; those for want of memory do
+            not count, since the ladder ends.
         stop: when set, the child is killed and no other is started.
+        ladder: how far the job may be changed for want of memory, and what was changed before.
 
     Raises:
         StartRefused: the start weights do not fit.
+        LadderExhausted: memory ran out and nothing was left to change; the message holds every rung.
         BackendFailed: the child died `restarts + 1` times at the same epoch.
     """
-    best = -1
+    best = (-1, 0)
     left = restarts
 
     def listen(event: BackendEvent) -> None:
         nonlocal best, left
-        if event.kind == "epoch" and event.epoch > best:
-            best, left = event.epoch, restarts
+        at = (event.epoch, int(event.data.get("images", 0)))
+        if event.kind in ("epoch", "checkpoint") and at > best:
+            best, left = at, restarts
+        descent.heard(event)
         if on_event is not None:
             on_event(event)
 
+    descent = Descent(job, ladder or Ladder(), on_event or (lambda _event: None))
     while True:
         try:
-            return run_child(job, listen, stop=stop)
+            return run_child(descent.job, listen, stop=stop)
         except BackendFailed as error:
             stopped = stop is not None and stop.is_set()
-            if not error.resumable or left <= 0 or stopped:
+            if not error.resumable or stopped:
+                raise
+            if isinstance(error, MemoryExhausted) and error.trouble.moment != "export":
+                descent.step_down(_placed(error.trouble, best))
+                continue
+            # An export that had no room has it in a fresh process, which trains nothing before.
+            if left <= 0:
                 raise
             left -= 1
-            _log.warning("trainer.child_restarted exit_code=%s epoch=%s left=%s", error.exit_code, best, left)
+            _log.warning("trainer.child_restarted exit_code=%s epoch=%s left=%s", error.exit_code, best[0], left)
 
 
 def export_weights(
@@ -151,66 +157,70 @@ def export_weights(
     return run_child(job)
 
 
-def _environment() -> dict[str, str]:
+def _command(job: BackendJob | ExportJob) -> list[str]:
+    """Return how the child is started on a job; it dies with the process that starts it."""
+    several = isinstance(job, BackendJob) and job.devices > 1
+    module = f"trainer.ultralytics_backend.{'several' if several else 'child'}"
+    return [sys.executable, "-m", module, str(job.out / JOB_FILE), str(os.getpid())]
+
+
+def _environment(job: BackendJob | ExportJob) -> dict[str, str]:
     """Return the child's environment: ours, with this installation's packages first."""
     root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    capped = isinstance(job, BackendJob) and job.host_budget_bytes > 0
+    # glibc reserves 64 MiB of address space for every thread's arena, which a cap would count.
+    arenas = {"MALLOC_ARENA_MAX": "1"} if capped else {}
+    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **arenas}
 
 
-def _follow(child: subprocess.Popen[bytes], tail: _Tail, stop: Stop | None) -> None:
-    while True:
-        try:
-            child.wait(_POLL_SECONDS)
-            return
-        except subprocess.TimeoutExpired:
-            tail.read()
-        if stop is not None and stop.is_set():
-            child.kill()
-
-
-def _outcome(job: BackendJob | ExportJob, exit_code: int) -> BackendResult:
+def _outcome(
+    job: BackendJob | ExportJob, exit_code: int, end: str, seen_from_outside: Trouble | None
+) -> BackendResult:
     result = job.out / RESULT_FILE
     if exit_code == 0 and result.is_file():
         return BackendResult.model_validate_json(result.read_bytes())
     failure = job.out / FAILURE_FILE
     where = str(job.out / LOG_FILE)
     if failure.is_file():
-        told = BackendFailure.model_validate_json(failure.read_bytes())
-        kind = StartRefused if told.error == StartRefused.__name__ else BackendFailed
-        error = kind(expected="a finished job", got=f"{told.error}: {told.message}", where=where)
-        error.resumable = told.resumable
+        error = _told(BackendFailure.model_validate_json(failure.read_bytes()), where)
+    elif seen_from_outside is not None:
+        error = _exhausted(seen_from_outside, where)
     else:
-        error = BackendFailed(
-            expected="a finished job", got=_death_of(exit_code, job.out / LOG_FILE), where=where
-        )
+        error = BackendFailed(expected="a finished job", got=_death_of(exit_code, end), where=where)
     error.exit_code = exit_code
     raise error
 
 
-def _death_of(exit_code: int, log: Path) -> str:
-    tail = log.read_bytes()[-_LOG_TAIL:].decode(errors="replace").strip() if log.is_file() else ""
+def _told(failure: BackendFailure, where: str) -> BackendFailed:
+    """Return the error that a child's own words mean."""
+    if failure.kind:
+        return _exhausted(
+            Trouble(
+                kind=failure.kind, moment=failure.moment, epoch=failure.epoch, step=failure.step,
+                seen_bytes=failure.seen_bytes, limit_bytes=failure.limit_bytes,
+                asked_bytes=failure.asked_bytes, cause=failure.cause, error=failure.origin,
+                message=failure.message,
+            ), where,
+        )  # fmt: skip
+    kind = StartRefused if failure.error == StartRefused.__name__ else BackendFailed
+    error = kind(expected="a finished job", got=f"{failure.error}: {failure.message}", where=where)
+    error.resumable = failure.resumable
+    return error
+
+
+def _exhausted(trouble: Trouble, where: str) -> MemoryExhausted:
+    got = f"{trouble.in_words()} ({trouble.message[:500]})"
+    error = MemoryExhausted(expected="a finished job", got=got, where=where)
+    error.trouble = trouble
+    return error
+
+
+def _placed(trouble: Trouble, last_epoch: int) -> Trouble:
+    """Return the trouble with the epoch it came in, where the child could not say and one was done before."""
+    return trouble if trouble.epoch or last_epoch < 1 else replace(trouble, epoch=last_epoch + 1)
+
+
+def _death_of(exit_code: int, end: str) -> str:
     cause = f"{signal.Signals(-exit_code).name}" if exit_code < 0 else f"exit status {exit_code}"
-    return f"{cause}; the log ends: {tail}"
-
-
-class _Tail:
-    """Read whole new lines of the event file; what earlier starts wrote is skipped."""
-
-    def __init__(self, path: Path, on_event: OnEvent | None) -> None:
-        self._path = path
-        self._on_event = on_event
-        self._offset = path.stat().st_size if path.is_file() else 0
-
-    def read(self) -> None:
-        """Tell about every line that is whole by now."""
-        if not self._path.is_file():
-            return
-        with self._path.open("rb") as stream:
-            stream.seek(self._offset)
-            content = stream.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        if self._on_event is not None:
-            for line in whole.decode().splitlines():
-                self._on_event(BackendEvent.from_line(line))
+    return f"{cause}; the log ends: {end[-_LOG_SHOWN:]}"

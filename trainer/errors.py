@@ -6,7 +6,10 @@
     ├── TransferFailed            an object could not be fetched or stored after all attempts
     │   └── WrongContent          an object arrived with another hash or size
     ├── BackendFailed             the child process gave up; `detail` holds the end of its log
-    │   └── StartRefused          the start weights do not fit the class list or are not a model
+    │   ├── StartRefused          the start weights do not fit the class list or are not a model
+    │   ├── MemoryExhausted       memory ran out, on the card or on the machine; `trouble` says how
+    │   └── LadderExhausted       memory ran out and nothing was left to do about it
+    ├── MemoryNear                said in the child: memory will run out soon, so step down now
     └── GateMisused               the gate was asked to judge with no rules or no evidence
 
 Every message says what was expected, what was got and where; `diagnostics()` says what to do now.
@@ -15,6 +18,8 @@ Every message says what was expected, what was got and where; `diagnostics()` sa
 from __future__ import annotations
 
 from fleet_contracts.errors import Explained
+from trainer.memory.port import Kind
+from trainer.memory.trouble import Trouble
 
 
 class TrainerError(Explained, RuntimeError):
@@ -25,6 +30,8 @@ class TrainerError(Explained, RuntimeError):
 
 class DatasetRefused(TrainerError):
     """Tell that images or labels are missing, unreadable or outside the class list."""
+
+    resumable = False
 
 
 class TicketRefused(TrainerError):
@@ -53,6 +60,42 @@ class StartRefused(BackendFailed):
     """Tell that the start weights do not fit: no model, or a class list that is no prefix (law 9)."""
 
     resumable = False
+
+
+class LossNotFinite(BackendFailed):
+    """Tell that the loss stopped being a number again after every rollback; another start would not help."""
+
+    resumable = False
+    remedy = "Look at the images named; a lower learning rate in the recipe, or precision fp32, may help."
+
+
+class MemoryExhausted(BackendFailed):
+    """Tell that memory ran out in the child; the ladder decides what to change before the next start."""
+
+    remedy = "Start it with a smaller batch or image size, or on a machine with more memory."
+    trouble: Trouble
+
+
+class LadderExhausted(BackendFailed):
+    """Tell that memory ran out although everything that the plan allows had been changed."""
+
+    remedy = "Take a card or machine with more memory, or let the plan's memory policy go further down."
+    resumable = False
+
+
+class MemoryNear(TrainerError):
+    """Ask for a rung before memory runs out; raised in the child, between two epochs.
+
+    Args:
+        kind: `device` or `host`.
+        seen_bytes: what is taken.
+        limit_bytes: what may be taken.
+    """
+
+    def __init__(self, kind: Kind, seen_bytes: int, limit_bytes: int) -> None:
+        self.kind, self.seen_bytes, self.limit_bytes = kind, seen_bytes, limit_bytes
+        got = f"{seen_bytes} of {limit_bytes} bytes taken"
+        super().__init__(expected="memory to spare", got=got, where=f"{kind} memory")
 
 
 class GateMisused(TrainerError):

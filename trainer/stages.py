@@ -10,9 +10,14 @@ from fleet_contracts.base import utc_now
 from fleet_contracts.training import TrainPlan
 from trainer.backend import Stop, run_to_end
 from trainer.backend_job import CHECKPOINT_FILE, RESULT_FILE, BackendEvent, BackendJob, BackendResult
+from trainer.dataset import open_dataset
 from trainer.errors import TrainerError
 from trainer.journal import Journal
+from trainer.ladder import Ladder, Taken, expect_from_estimate, read_taken, taken_of_record
+from trainer.memory import simulated_from_environment
 from trainer.report_back import Reporter
+from trainer.tracking.measures import of_stage
+from trainer.watch.carry import workers_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ def run_stages(run: StageRun) -> BackendResult:
         TrainerError: the plan's deadline passed.
     """
     first = _first_open_stage(run)
-    start = run.start
+    start = _start_shape(run, first)
     for stage in range(first, len(run.plan.stages)):
         result = _run_stage(run, stage, start)
         start = result.weights
@@ -59,13 +64,33 @@ def job_of(run: StageRun, stage: int, start: Path) -> BackendJob:
     return BackendJob.model_validate({
         "start": str(start), "dataset": run.dataset, "out": stage_folder(run.work_dir, stage),
         "class_names": plan.class_list.names, "image_size": step.image_size, "epochs": step.epochs,
-        "batch": step.batch, "accumulation": plan.accumulation, "augmentation": step.augmentation,
+        "batch": step.batch, "accumulation": step.accumulation or plan.accumulation,
+        "augmentation": step.augmentation,
         "learning_rate": plan.learning_rate, "final_lr_share": plan.final_lr_share,
         "optimizer": plan.optimizer, "freeze_layers": plan.freeze_layers, "seed": plan.seed,
-        "threads": plan.threads, "workers": plan.workers, "cache": plan.cache, "opset": plan.opset,
+        "threads": plan.threads, "cache": plan.cache, "opset": plan.opset,
+        "workers": workers_after(run.journal.record.watch, stage, plan.workers),
         "precision": "auto" if plan.amp else "fp32", "resume": True,
         "export": stage == len(plan.stages) - 1, "lineage": f"{plan.run_id}/stage-{stage}",
+        "precisions": plan.precisions,
+        "watch": plan.watch,
+        "devices": plan.devices, "compile": plan.compile, "deterministic": plan.deterministic,
+        "validate_every": plan.validate_every, "checkpoint_minutes": plan.checkpoint_minutes,
+        "tracking": of_stage(plan, stage), "simulated_memory": simulated_from_environment(),
     })  # fmt: skip
+
+
+def ladder_of(run: StageRun, stage: int, job: BackendJob) -> Ladder:
+    """Return how far a stage may step down, and what this and earlier ones have shown already."""
+    estimate = run.plan.stages[stage].vram or run.plan.vram
+    knows = estimate is not None and estimate.peak_bytes > 0 and job.simulated_memory is None
+    return Ladder(
+        policy=run.plan.memory_policy,
+        expect=expect_from_estimate(estimate, job) if estimate is not None and knows else None,
+        images=open_dataset(run.dataset).train_images,
+        told=taken_of_record(run.journal.record.rungs, stage),
+        earlier=tuple(rung for before in range(stage) for rung in _taken(run, before)),
+    )
 
 
 def _first_open_stage(run: StageRun) -> int:
@@ -79,6 +104,18 @@ def _first_open_stage(run: StageRun) -> int:
     return max(begun, default=0)
 
 
+def _taken(run: StageRun, stage: int) -> tuple[Taken, ...]:
+    """Return the rungs a stage has taken, here or on another machine."""
+    return read_taken(stage_folder(run.work_dir, stage)) or taken_of_record(run.journal.record.rungs, stage)
+
+
+def _start_shape(run: StageRun, stage: int) -> Path:
+    """Return the run's start, or the smaller network that an earlier stage went down to in its place."""
+    networks = [rung.changed["start"][1] for before in range(stage) for rung in _taken(run, before)
+                if "start" in rung.changed]  # fmt: skip
+    return Path(networks[-1]) if networks else run.start
+
+
 def _run_stage(run: StageRun, stage: int, start: Path) -> BackendResult:
     job = job_of(run, stage, start)
     finished = job.out / RESULT_FILE
@@ -87,14 +124,21 @@ def _run_stage(run: StageRun, stage: int, start: Path) -> BackendResult:
     stop = _Until(run.stop, run.plan.deadline)
 
     def listen(event: BackendEvent) -> None:
+        if event.kind == "checkpoint":
+            run.reporter.checkpoint(
+                job.out / CHECKPOINT_FILE, stage=stage, epoch=event.epoch, record=run.journal.record
+            )
+            return
         run.reporter.event(run.journal.heard(event, stage=stage))
+        if event.kind == "rung":
+            run.reporter.record(run.journal.record)
         if event.kind == "epoch":
             run.reporter.checkpoint(
                 job.out / CHECKPOINT_FILE, stage=stage, epoch=event.epoch, record=run.journal.record
             )
 
     try:
-        return run_to_end(job, listen, stop=stop)
+        return run_to_end(job, listen, stop=stop, ladder=ladder_of(run, stage, job))
     except TrainerError as error:
         if not stop.is_late():
             raise

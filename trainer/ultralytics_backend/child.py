@@ -6,7 +6,8 @@
 (4) Write weights, ONNX and parity.
 (5) Write the result last: its presence says that everything else is whole.
 
-A failure is written as `backend-failure.json`; the parent decides whether another start may help.
+A failure is written as `backend-failure.json`; the parent decides whether another start may help, and with
+less in the job where memory ran out (see `edge`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ from typing import Any
 
 from trainer.backend_job import (
     EVENTS_FILE,
-    FAILURE_FILE,
     ONNX_FILE,
     RESULT_FILE,
     WEIGHTS_FILE,
     BackendEvent,
-    BackendFailure,
     BackendJob,
     BackendResult,
     ExportJob,
@@ -32,31 +31,32 @@ from trainer.backend_job import (
     write_whole,
 )
 from trainer.ultralytics_backend import environment
+from trainer.ultralytics_backend.edge import Edge, be_killed_first
 
 
 def main(arguments: list[str]) -> int:
     """Do the job named on the command line; the exit status is 0 when the result was written."""
     job = read_job(Path(arguments[0]))
+    edge = Edge()
     # (1)
     environment.die_with_parent(int(arguments[1]))
-    environment.prepare(job.out / "ultralytics-config", threads=job.threads, niceness=job.niceness)
+    be_killed_first()
+    environment.prepare(
+        job.out / "ultralytics-config", threads=job.threads, niceness=job.niceness,
+        expandable_segments=not isinstance(job, BackendJob) or job.expandable_segments,
+    )  # fmt: skip
     try:
-        _work(job)
+        _work(job, edge)
     except Exception as error:  # noqa: BLE001 - the outer edge of the process: told to the parent as a document
-        import traceback
-
-        traceback.print_exc()
-        failure = BackendFailure(
-            error=type(error).__name__, message=str(error)[:2000], resumable=getattr(error, "resumable", True)
-        )
-        write_whole(job.out / FAILURE_FILE, failure.model_dump_json().encode())
+        edge.report(error, job.out)
         return 1
     return 0
 
 
-def _work(job: BackendJob | ExportJob) -> None:
+def _work(job: BackendJob | ExportJob, edge: Edge) -> None:
     import torch
 
+    from trainer.ultralytics_backend import ranks
     from trainer.ultralytics_backend.models import build_model
 
     environment.silence_ultralytics()
@@ -67,12 +67,17 @@ def _work(job: BackendJob | ExportJob) -> None:
     torch.manual_seed(job.seed if isinstance(job, BackendJob) else 0)
     # (2)
     model = build_model(str(job.start), job.class_names)
-    device = "0" if torch.cuda.is_available() else "cpu"
-    emit(BackendEvent("started", 0, {"device": _device_name(), "versions": _versions(), "kind": job.kind}))
+    device = str(ranks.local_rank()) if torch.cuda.is_available() else "cpu"
+    if ranks.is_first():
+        told = {"device": _device_name(), "versions": _versions(), "kind": job.kind}
+        emit(BackendEvent("started", 0, told))
     # (3)
     if isinstance(job, BackendJob):
-        model = _train(job, model, emit, device)
+        model = _train(job, model, emit, device, edge)
+    if not ranks.is_first():
+        return
     # (4)
+    edge.training_done()
     result = _ship(job, model, emit)
     # (5)
     result = result.model_copy(update={
@@ -82,18 +87,16 @@ def _work(job: BackendJob | ExportJob) -> None:
     emit(BackendEvent("finished", result.epochs, {"seconds": result.seconds}))
 
 
-def _train(job: BackendJob, model: Any, emit: _Emitter, device: str) -> Any:
-    import torch
-
+def _train(job: BackendJob, model: Any, emit: _Emitter, device: str, edge: Edge) -> Any:
     from trainer.dataset import open_dataset
     from trainer.ultralytics_backend import precision, settings, training
 
-    if job.memory_share < 1.0 and torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(job.memory_share)
     masked = open_dataset(job.dataset).masked_images > 0
     overrides = settings.overrides_of(job, masked=masked, device=device)
     overrides["amp"] = precision.choose(job.precision, device)
-    return training.train(job, overrides, model, emit, settings.fingerprint_of(job))
+    edge.open(job)
+    fingerprint = settings.fingerprint_of(job)
+    return training.train(job, overrides, model, emit, fingerprint, on_moment=edge.moments)
 
 
 def _ship(job: BackendJob | ExportJob, model: Any, emit: _Emitter) -> BackendResult:
@@ -102,6 +105,7 @@ def _ship(job: BackendJob | ExportJob, model: Any, emit: _Emitter) -> BackendRes
     from trainer.ultralytics_backend.data import parity_files
     from trainer.ultralytics_backend.export import export_onnx
     from trainer.ultralytics_backend.parity import compare
+    from trainer.ultralytics_backend.variants import make_variants
     from trainer.ultralytics_backend.weights import save_weights
 
     weights = job.out / WEIGHTS_FILE
@@ -128,9 +132,10 @@ def _ship(job: BackendJob | ExportJob, model: Any, emit: _Emitter) -> BackendRes
     digest = sha256_of(onnx.read_bytes())
     told = {"onnx_sha256": digest, "parity": parity.model_dump(), "feature_reference": reference is not None}
     emit(BackendEvent("exported", epochs, told))
-    return result.model_copy(
-        update={"onnx": onnx, "onnx_sha256": digest, "input_spec": spec, "parity": parity}
-    )
+    variants = make_variants(job, model, onnx, spec, emit) if isinstance(job, BackendJob) else ()
+    return result.model_copy(update={
+        "onnx": onnx, "onnx_sha256": digest, "input_spec": spec, "parity": parity, "variants": variants
+    })  # fmt: skip
 
 
 class _Emitter:

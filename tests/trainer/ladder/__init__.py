@@ -1,0 +1,1 @@
+"""Test the way down when memory runs out."""
