@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,7 @@ from detection.decision import FrameView, reject_thresholds
 from detection.detections import Detections
 from detection.metrics.average_precision import ApReport, average_precision
 from detection.metrics.matching import GroundTruth
+from detection.metrics.misses import MissLimit, MissReport, Shown, hold_miss_rate
 from detection.metrics.parts import PartReport, decide_parts, part_report
 from detection.metrics.recall import RecallReport, recall_at
 from detection.metrics.thresholds import DEFAULT_OPTIONS, ThresholdOptions, choose_rules
@@ -51,6 +52,8 @@ class Evaluation:
     parts: PartReport
     slices: dict[str, ApReport]
     """Average precision by `key=value` of the members' slices."""
+    misses: MissReport | None = None
+    """How a stated miss rate was held, where thresholds were chosen for one."""
 
 
 def evaluate_model(
@@ -84,11 +87,32 @@ def evaluate_model(
     finally:
         detector.close()
     truths = tuple(truth_of(member) for member in rows)
-    names = tuple(detector.class_names)
+    misses: MissReport | None = None
     if isinstance(rules, ThresholdOptions):
-        known = [_clipped(truth, len(names)) for truth in truths]
-        rules = choose_rules(predictions, known, names, rules, [view_of(member) for member in rows])
-    return measure(detector.model_id, names, class_list, (rows, predictions, truths), rules)
+        rules, misses = _chosen(rules, tuple(detector.class_names), (rows, predictions, truths))
+    found = (rows, predictions, truths)
+    return replace(
+        measure(detector.model_id, tuple(detector.class_names), class_list, found, rules), misses=misses
+    )
+
+
+def _chosen(
+    options: ThresholdOptions,
+    names: tuple[str, ...],
+    found: tuple[tuple[SnapshotMember, ...], tuple[Detections, ...], tuple[GroundTruth, ...]],
+) -> tuple[DecisionRules, MissReport | None]:
+    """Choose decision rules on what was found, then move them to hold a miss rate if one is stated."""
+    rows, predictions, truths = found
+    known = [_clipped(truth, len(names)) for truth in truths]
+    rules = choose_rules(predictions, known, names, options, [view_of(member) for member in rows])
+    if options.max_miss_rate is None:
+        return rules, None
+    limit = MissLimit(options.max_miss_rate, options.confidence, options.unsure_floor)
+    frames = [
+        Shown(part_of(member), member.group_id, seen, truth, view_of(member))
+        for member, seen, truth in zip(rows, predictions, truths, strict=True)
+    ]
+    return hold_miss_rate(frames, rules, names, limit)
 
 
 def measure(
@@ -104,7 +128,7 @@ def measure(
     # A class the model has never heard of is never found: no detection reaches a threshold above one.
     thresholds = (*reject_thresholds(rules, class_names), *([2.0] * (count - len(class_names))))
     frames = [
-        (member.slices.get(PART_SLICE, member.sample_id), seen, truth)
+        (part_of(member), seen, truth)
         for member, seen, truth in zip(members, predictions, truths, strict=True)
     ]
     decisions, bad = decide_parts(frames, rules, class_names, [view_of(member) for member in members])
@@ -142,6 +166,11 @@ def subset(evaluation: Evaluation, keep: Sequence[bool], class_list: ClassList) 
 def truth_of(member: SnapshotMember) -> GroundTruth:
     """Return what is known of a member, in pixels."""
     return GroundTruth.from_labels(member.boxes, (member.width, member.height), member.class_count)
+
+
+def part_of(member: SnapshotMember) -> str:
+    """Return the part that a member shows: the one it names, else its own."""
+    return member.slices.get(PART_SLICE, member.sample_id)
 
 
 def view_of(member: SnapshotMember) -> FrameView:

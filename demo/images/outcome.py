@@ -23,11 +23,13 @@ from demo.report.pictures import Compared, choose_most_changed
 from detection import Detections
 from detection.metrics.average_precision import average_precision
 from detection.metrics.recall import recall_at
-from fleet_contracts import keys
+from fleet_contracts import decode, keys
+from fleet_contracts.judging import Candidate
 from fleet_contracts.samples import DecisionRules
 from fleet_contracts.training import RunRecord, TrainPlan
 from flows.context import Context
 from flows.files import write_file
+from flows.retrain.candidates import onnx_name
 
 _PICTURES = 6
 
@@ -97,8 +99,11 @@ def _candidate_model(ctx: Context, settings: ImagesSettings, glance: Glance, wor
         raise StationStuck(expected="a judged candidate", got="none", where=settings.task_id)
     gate = glance.gate
     onnx = work / "candidate.onnx"
-    key = keys.candidate(settings.task_id, glance.candidate.candidate_id, "model.onnx")
-    write_file(onnx, ctx.store.get(key))
+    candidate_id = glance.candidate.candidate_id
+    described = keys.candidate(settings.task_id, candidate_id, "candidate.json")
+    candidate = decode(Candidate, ctx.store.get(described), where=described)
+    name = onnx_name(candidate, gate.candidate_model)
+    write_file(onnx, ctx.store.get(keys.candidate(settings.task_id, candidate_id, name)))
     names = tuple(rule.name for rule in gate.decision_rules.classes)
     return ServedModel(glance.candidate.release_version or 0, onnx, gate.decision_rules, names)
 

@@ -32,6 +32,8 @@ class ThresholdOptions:
         min_frames: handed on to the rules.
         min_area_px: least area by class name, handed on to the rules.
         regions: handed on to the rules.
+        max_miss_rate: share of bad parts that may be missed, for `misses.hold_miss_rate`; None states none.
+        confidence: with which the miss rate is to hold.
     """
 
     lowest: float = 0.1
@@ -43,6 +45,8 @@ class ThresholdOptions:
     min_frames: int = 1
     min_area_px: Mapping[str, float] = field(default_factory=dict)
     regions: tuple[Region, ...] = ()
+    max_miss_rate: float | None = None
+    confidence: float = 0.95
 
 
 DEFAULT_OPTIONS = ThresholdOptions()

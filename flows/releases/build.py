@@ -20,7 +20,7 @@ from detection.session import Detector
 from fleet_contracts.ids import sample_id_of, sha256_of
 from fleet_contracts.releases import Artifact, Lineage, Probe, Release
 from fleet_contracts.samples import ClassList, DecisionRules
-from fleet_contracts.training import SnapshotMember
+from fleet_contracts.training import Precision, SnapshotMember
 from flows.releases.errors import ReleaseConflict
 
 MODEL_FILE = "model.onnx"
@@ -42,6 +42,7 @@ class ReleasePlan:
     decision_rules: DecisionRules
     lineage: Lineage
     created_at: datetime
+    precision: Precision = "fp32"
 
 
 def build_release(plan: ReleasePlan, onnx: Path, members: Iterable[SnapshotMember],
@@ -74,7 +75,8 @@ def build_release(plan: ReleasePlan, onnx: Path, members: Iterable[SnapshotMembe
         task_id=plan.class_list.task_id, version=plan.version, channel=plan.channel, model_id=sha256,
         model=Artifact(path=MODEL_FILE, sha256=sha256, size_bytes=len(content)), input_spec=model.spec,
         class_list=plan.class_list, decision_rules=plan.decision_rules,
-        probes=_expectations(onnx, images), lineage=plan.lineage, created_at=plan.created_at)
+        probes=_expectations(onnx, images), lineage=plan.lineage, precision=plan.precision,
+        created_at=plan.created_at)
     return release, files
 
 

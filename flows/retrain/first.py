@@ -152,7 +152,8 @@ def _judge(case: _Case) -> GateReport | None:
             onnx=case.exported.onnx,
             members=known,
             image_of=case.images,
-            settings=gate_settings(case.ctx, task_id),
+            # An origin has one file, whatever the task's later releases ship.
+            settings=gate_settings(case.ctx, task_id).model_copy(update={"ship": ("fp32",)}),
             decision=case.ctx.settings.task(task_id).decision.options(),
         )
     )

@@ -73,6 +73,7 @@ def installation(folder: str | None) -> Path:
 def _work(ctx: Context, task_id: str, *, force: bool) -> dict[str, str]:
     from flows.retrain.attempts import working
     from flows.retrain.runs import close_run
+    from flows.tracking.mirror import mirrored_in_the_end
 
     begun = begin(ctx, task_id, force)
     run = begun.run
@@ -80,7 +81,8 @@ def _work(ctx: Context, task_id: str, *, force: bool) -> dict[str, str]:
         get_run_logger().info("nothing to do: %s", begun.reason)
         return {"outcome": "nothing to do", "reason": begun.reason}
     get_run_logger().info("%s: %s", run.run_id, begun.reason)
-    with working(ctx, run.run_id, str(this_run.get_id() or "")):
+    mirrored = mirrored_in_the_end(ctx, task_id, run.run_id)
+    with mirrored, working(ctx, run.run_id, str(this_run.get_id() or "")):
         plan = prepare(ctx, run)
         train(ctx, plan)
         collected, gate = judge(ctx, plan)
@@ -105,10 +107,13 @@ def begin(ctx: Context, task_id: str, force: bool) -> Begun:  # noqa: FBT001
 
 @task(name="plan", **_PLAIN)
 def prepare(ctx: Context, run: RunRow) -> TrainPlan:
-    """Write the run's plan once."""
+    """Write the run's plan once, and show what was considered and why."""
+    from flows.planning.pages import plan_page
     from flows.retrain import steps
 
-    return steps.prepare(ctx, run, steps.provider_of(ctx))
+    plan = steps.prepare(ctx, run, *steps.lenders_of(ctx))
+    show(f"{plan.run_id}-plan", plan_page(plan), "What is trained, where, and why there")
+    return plan
 
 
 @task(name="train", **_PLAIN)
@@ -116,8 +121,10 @@ def train(ctx: Context, plan: TrainPlan) -> None:
     """Have the run trained and show how far it is."""
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+    from flows.planning.pages import outcome_page
     from flows.retrain import steps
     from flows.retrain.progress import event_line, share_done
+    from flows.tracking.mirror import mirrored
 
     key = f"{plan.run_id}-progress"
     artifact = create_progress_artifact(progress=0.0, key=key, description=f"Training {plan.run_id}")
@@ -128,9 +135,14 @@ def train(ctx: Context, plan: TrainPlan) -> None:
         events.append(event)
         log.info("%s", event_line(event))
         update_progress_artifact(artifact_id=artifact, progress=share_done(plan, events))
+        mirror.heard(event)
 
-    steps.train(ctx, plan, told, steps.provider_of(ctx))
+    with mirrored(ctx, plan.task_id, plan.run_id) as mirror:
+        steps.train(ctx, plan, told, steps.provider_of(ctx, plan))
     update_progress_artifact(artifact_id=artifact, progress=100.0)
+    record = steps.record_of_run(ctx, plan)
+    if record is not None:
+        show(f"{plan.run_id}-outcome", outcome_page(plan, record), "Predicted and measured")
 
 
 @task(name="judge", **_PLAIN)
@@ -160,6 +172,13 @@ def conclude(ctx: Context, gate: GateReport, made: Release, rollout: Rollout) ->
     from flows.retrain import steps
 
     return steps.conclude(ctx, gate, made, rollout) is not None
+
+
+def show(key: str, page: str, description: str) -> None:
+    """Show a page of Markdown with the flow's run."""
+    from prefect.artifacts import create_markdown_artifact
+
+    create_markdown_artifact(page, key=key, description=description)
 
 
 def failed_rules(gate: GateReport) -> str:

@@ -78,6 +78,7 @@ def _judge(ctx: Context, collected: Collected, snapshot: Snapshot) -> GateReport
         settings=gate_settings(ctx, candidate.task_id),
         decision=ctx.settings.task(candidate.task_id).decision.options(),
         pictures=folder / "pictures",
+        variants=collected.variants,
     )
     report = judge(inputs)
     _keep_pictures(ctx, candidate, report, folder / "pictures")
@@ -85,9 +86,10 @@ def _judge(ctx: Context, collected: Collected, snapshot: Snapshot) -> GateReport
 
 
 def _require_about(report: GateReport, candidate: Candidate, key: str) -> None:
-    if report.candidate_model != candidate.model_id:
+    there = {candidate.model_id, *(one.model_id for one in candidate.variants)}
+    if report.candidate_model not in there:
         raise CandidateBroken(
-            expected=f"a verdict on model {candidate.model_id}",
+            expected=f"a verdict on one of the models {sorted(there)}",
             got=f"one on {report.candidate_model}",
             where=key,
             now="The run's result was replaced after it was judged; nothing is released.",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fleet_contracts.judging import GateReport
 from fleet_contracts.training import RunEvent, TrainPlan
+from trainer.gate.explain import explain_formats
 
 
 def share_done(plan: TrainPlan, events: Sequence[RunEvent]) -> float:
@@ -17,19 +19,41 @@ def share_done(plan: TrainPlan, events: Sequence[RunEvent]) -> float:
 
 
 def gate_table(report: GateReport) -> str:
-    """Return a verdict as Markdown: every rule with what it expected and got."""
+    """Return a verdict as Markdown: every rule with what it expected and got, and the number formats."""
     rows = ["| rule | verdict | expected | got | |", "|---|---|---|---|---|"]
     rows += [
         f"| {one.rule} | {'pass' if one.passed else '**fail**'} | {one.expected} | {one.got} | {one.detail} |"
         for one in report.findings
     ]
     verdict = "promoted" if report.promoted else "refused"
-    return f"# {report.candidate_id}: {verdict}\n\n" + "\n".join(rows) + "\n"
+    table = f"# {report.candidate_id}: {verdict}\n\n" + "\n".join(rows) + "\n"
+    if len(report.variants) <= 1:
+        return table
+    return f"{table}\n## Number formats\n\n{explain_formats(report.variants)}\n"
 
 
 def event_line(event: RunEvent) -> str:
-    """Return one line about an event."""
+    """Return one line about an event; rungs, watch and rollback in plain words."""
+    begin = f"{event.number:04d} {event.kind} epoch {event.epoch}"
+    if event.kind == "rung":
+        return f"{begin} {rung_words(event.data)}"
+    if event.kind in ("watch", "rollback"):
+        said = (event.data.get("why"), event.data.get("advice"))
+        return f"{begin} {'; '.join(str(one) for one in said if one)}".rstrip()
     losses = event.data.get("losses")
     named = losses.items() if isinstance(losses, dict) else ()
     told = " ".join(f"{name}={value:.3f}" for name, value in named if isinstance(value, float))
-    return f"{event.number:04d} {event.kind} epoch {event.epoch} {told}".rstrip()
+    return f"{begin} {told}".rstrip()
+
+
+def rung_words(data: Mapping[str, Any]) -> str:
+    """Say what a rung changed and why, as a person reads it; `data` is a rung event's."""
+    changed = data.get("changed")
+    pairs = changed.items() if isinstance(changed, dict) else ()
+    told = ", ".join(f"{name} {_shown(old)} -> {_shown(new)}" for name, (old, new) in pairs)
+    ships = "; what ships changes" if data.get("ships_changed") else ""
+    return f"{told or data.get('rung', '')}{ships}: {data.get('reason', '')}"
+
+
+def _shown(value: object) -> str:
+    return "the level's" if value is None else str(value).rsplit("/", 1)[-1]

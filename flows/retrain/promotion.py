@@ -18,13 +18,16 @@ from sqlalchemy import func, select
 from fleet_contracts import keys, utc_now
 from fleet_contracts.judging import Candidate, GateReport
 from fleet_contracts.releases import Lineage, Release, Rollout
-from fleet_contracts.training import SnapshotMember
+from fleet_contracts.training import Precision, SnapshotMember
 from flows.champion import Promotion, champion, set_champion
 from flows.context import Context
 from flows.database.schema import CandidateRow, ChampionRow, RolloutRow
 from flows.errors import CannotStart
+from flows.files import sha256_of_file
 from flows.releases.build import ReleasePlan, build_release
 from flows.releases.repository import ReleaseRepository
+from flows.retrain.candidates import onnx_name
+from flows.retrain.errors import CandidateBroken
 from flows.rollouts.rules import ENDED_STATES, start_rollout
 
 log = logging.getLogger("whetstone.retrain")
@@ -35,7 +38,7 @@ ROLLOUT_SECONDS = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Winner:
-    """Hold a candidate that passed, its ONNX file here, and what the release's probes are chosen from."""
+    """Hold a candidate that passed, the very file the gate chose, and what the probes are chosen from."""
 
     candidate: Candidate
     gate: GateReport
@@ -71,13 +74,18 @@ def take_version(ctx: Context, candidate_id: str, published: int) -> int:
 
 
 def publish(ctx: Context, winner: Winner, image_of: Callable[[str], bytes]) -> Release:
-    """Sign a candidate into its channel; the same candidate again is the same release."""
+    """Sign a candidate into its channel; the same candidate again is the same release.
+
+    Raises:
+        CandidateBroken: the file is not the one that the gate judged and chose (law 6).
+    """
     candidate, gate = winner.candidate, winner.gate
+    _require_judged(winner)
     channel = ctx.settings.task(candidate.task_id).channel
     releases = repository(ctx)
     version = take_version(ctx, candidate.candidate_id, releases.next_version(candidate.task_id, channel))
     for known in releases.releases(candidate.task_id, channel):
-        if known.version == version and known.model_id == candidate.model_id:
+        if known.version == version and known.model_id == gate.candidate_model:
             return known
     before = champion(ctx, candidate.task_id)
     plan = ReleasePlan(
@@ -92,6 +100,7 @@ def publish(ctx: Context, winner: Winner, image_of: Callable[[str], bytes]) -> R
             parent_model=gate.champion_model if before is not None else None,
             reason="the gate promoted it",
         ),
+        precision=_precision_of(candidate, gate),
         # The gate's moment, not this attempt's: the document must come out the same.
         created_at=gate.judged_at,
     )
@@ -155,8 +164,10 @@ def conclude(ctx: Context, candidate: Candidate, release: Release, rollout: Roll
         candidate.task_id,
         Promotion(
             release_version=release.version,
-            model_id=candidate.model_id,
-            onnx_key=keys.candidate(candidate.task_id, candidate.candidate_id, "model.onnx"),
+            model_id=release.model_id,
+            onnx_key=keys.candidate(
+                candidate.task_id, candidate.candidate_id, onnx_name(candidate, release.model_id)
+            ),
             weights_key=keys.candidate(candidate.task_id, candidate.candidate_id, "weights.pt"),
             weights_sha256=candidate.weights_sha256,
             weights_bytes=candidate.weights_bytes,
@@ -175,15 +186,35 @@ def note_judged(ctx: Context, gate: GateReport) -> None:
         if row is not None and row.state == "collected":
             row.state = "promoted" if gate.promoted else "refused"
             row.gate = gate.model_dump(mode="json")
+            row.model_id = gate.candidate_model
             row.judged_at = gate.judged_at
 
 
 def failed_rules(gate: GateReport) -> str:
-    """Say in one line which rules a candidate broke."""
+    """Say in one line which rules a candidate broke, and why its other number formats do not ship either."""
     broken: Iterable[str] = (
         f"{one.rule} (expected {one.expected}, got {one.got})" for one in gate.findings if not one.passed
     )
-    return "; ".join(broken) or "every rule passed"
+    others: Iterable[str] = (
+        f"{one.precision}: {one.why}" for one in gate.variants if one.model_id != gate.candidate_model
+    )
+    return "; ".join([*broken, *(others if not gate.promoted else ())]) or "every rule passed"
+
+
+def _require_judged(winner: Winner) -> None:
+    found = sha256_of_file(winner.onnx)
+    if found != winner.gate.candidate_model:
+        raise CandidateBroken(
+            expected=f"the file that was judged, with sha256 {winner.gate.candidate_model}",
+            got=found,
+            where=str(winner.onnx),
+            now="Start the flow again; it fetches the candidate's files anew.",
+        )
+
+
+def _precision_of(candidate: Candidate, gate: GateReport) -> Precision:
+    formats = {one.model_id: one.precision for one in candidate.variants}
+    return formats.get(gate.candidate_model, "fp32")
 
 
 def _known_devices(ctx: Context, task_id: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ Each looks first whether its work was done, so a flow that was killed is started
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -21,26 +21,27 @@ from typing import TYPE_CHECKING
 from fleet_contracts import decode, encode, keys, utc_now
 from fleet_contracts.judging import Candidate, GateReport
 from fleet_contracts.releases import Release, Rollout
-from fleet_contracts.training import RunEvent, TrainPlan
+from fleet_contracts.training import RunEvent, RunRecord, TrainPlan
 from flows.context import Context
 from flows.database.schema import ChampionRow, RunRow
 from flows.errors import CannotStart, StoreMissing
 from flows.gpus.leases import LeaseBook
 from flows.gpus.providers import providers
+from flows.planning.gather import Wanted, gather, offers_of
+from flows.planning.lineage import record_of
 from flows.retrain import candidates, promotion, runs, tickets
 from flows.retrain.announce import announce
 from flows.retrain.training import LONGEST_RUN, Ground, Training, costs_nothing, is_late
-from flows.snapshots.cut import Snapshot, cut_snapshot
+from flows.snapshots.cut import cut_snapshot
 from flows.snapshots.load import load_snapshot
-from trainer.plan import PlanInputs, Recipe, make_plan
+from flows.tracking.place import tracking_of
+from trainer.planning import make_plan, recipe_of
+from trainer.planning.plan import TIER_HOURS
 
 if TYPE_CHECKING:
     from flows.gpus.base import GpuProvider
 
 log = logging.getLogger("whetstone.retrain")
-
-CPU_HOURS = timedelta(hours=6)
-"""Deadline of a run on this machine; what a rented one may take is part of its price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def begin(ctx: Context, task_id: str, *, force: bool = False) -> Begun:
     return Begun(run, reason)
 
 
-def prepare(ctx: Context, run: RunRow, provider: GpuProvider) -> TrainPlan:
+def prepare(ctx: Context, run: RunRow, *lenders: GpuProvider) -> TrainPlan:
     """Return the run's plan: the one in the bucket, or a new one written there.
 
     A plan for a machine that costs nothing gets a new deadline when its own has passed: the installation may
@@ -92,12 +93,13 @@ def prepare(ctx: Context, run: RunRow, provider: GpuProvider) -> TrainPlan:
     try:
         plan = decode(TrainPlan, ctx.store.get(key), where=key)
     except StoreMissing:
-        plan = _plan(ctx, run, provider)
+        plan = _plan(ctx, run, lenders)
+        plan = plan.model_copy(update={"tracking": tracking_of(ctx, run.task_id, plan.offer)})
     else:
         if not (is_late(plan, utc_now()) and costs_nothing(plan.offer)):
             return plan
         log.info("retrain.deadline_renewed run=%s passed=%s", run.run_id, plan.deadline)
-        plan = plan.model_copy(update={"deadline": _deadline()})
+        plan = plan.model_copy(update={"deadline": _deadline(plan)})
     ctx.store.put(key, encode(plan))
     return plan
 
@@ -127,7 +129,8 @@ def release(
     from flows.retrain.judging import image_reader
 
     snapshot = load_snapshot(ctx, plan.task_id, plan.snapshot_id)
-    winner = promotion.Winner(collected.candidate, gate, collected.onnx, snapshot.members)
+    shipped = collected.file_of(gate.candidate_model)
+    winner = promotion.Winner(collected.candidate, gate, shipped, snapshot.members)
     images = image_reader(ctx, plan.task_id, collected.onnx.parent / "images")
     made = promotion.publish(ctx, winner, images)
     rollout = promotion.record_rollout(ctx, made, f"rollout-{plan.run_id}")
@@ -143,10 +146,30 @@ def conclude(ctx: Context, gate: GateReport, made: Release, rollout: Rollout) ->
     return promotion.conclude(ctx, candidate, made, after)
 
 
-def provider_of(ctx: Context) -> GpuProvider:
-    """Return whose machines this installation trains on."""
+def record_of_run(ctx: Context, plan: TrainPlan) -> RunRecord | None:
+    """Return how a run went, None where its trainer left no record that can be read."""
+    return record_of(ctx, plan.task_id, plan.run_id)
+
+
+def lenders_of(ctx: Context) -> tuple[GpuProvider, ...]:
+    """Return everybody whose machines this installation may train on."""
+    return tuple(providers(ctx.folder).values())
+
+
+def provider_of(ctx: Context, plan: TrainPlan) -> GpuProvider:
+    """Return whose machine a plan trains on.
+
+    Raises:
+        CannotStart: the plan's provider is not one of this installation's.
+    """
     known = providers(ctx.folder)
-    return next(iter(known.values()))
+    wanted = plan.offer.provider if plan.offer is not None else next(iter(known))
+    if wanted not in known:
+        raise CannotStart(
+            expected=f"one of the providers {sorted(known)}", got=wanted, where=f"plan of {plan.run_id}",
+            now="Set the provider up again; the plan stands, and what was trained is kept.",
+        )  # fmt: skip
+    return known[wanted]
 
 
 def _why_now(ctx: Context, task_id: str) -> str:
@@ -156,29 +179,12 @@ def _why_now(ctx: Context, task_id: str) -> str:
     return decision.reason if decision.asked else ""
 
 
-def _plan(ctx: Context, run: RunRow, provider: GpuProvider) -> TrainPlan:
-    snapshot: Snapshot = load_snapshot(ctx, run.task_id, run.snapshot_id)
-    offers = provider.offers()
-    if not offers:
-        raise CannotStart(expected="a machine on offer", got="none", where=provider.name)
-    recipe = {name: value for name, value in run.recipe.items() if name in Recipe.__dataclass_fields__}
-    train_members = snapshot.of_split("train")
-    boxes = sum(len(member.boxes) for member in train_members) / max(1, len(train_members))
-    return make_plan(
-        PlanInputs(
-            task_id=run.task_id,
-            run_id=run.run_id,
-            snapshot_id=run.snapshot_id,
-            start=runs.start_with(ctx, run.task_id, run.start_sha256).weights,
-            class_list=snapshot.header.class_list,
-            train_images=len(train_members),
-            offer=offers[0],
-            recipe=Recipe(**recipe),
-            boxes_per_image=boxes,
-            deadline=_deadline(),
-        )
-    )
+def _plan(ctx: Context, run: RunRow, lenders: Sequence[GpuProvider]) -> TrainPlan:
+    start = runs.start_with(ctx, run.task_id, run.start_sha256)
+    snapshot = load_snapshot(ctx, run.task_id, run.snapshot_id)
+    wanted = Wanted(run.run_id, snapshot, start, recipe_of(run.recipe))
+    return make_plan(gather(ctx, run.task_id, wanted, offers_of(lenders)))
 
 
-def _deadline() -> datetime:
-    return utc_now() + min(CPU_HOURS, LONGEST_RUN)
+def _deadline(plan: TrainPlan) -> datetime:
+    return utc_now() + min(timedelta(hours=TIER_HOURS[plan.tier]), LONGEST_RUN)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from detection.metrics.misses import MissReport
 from fleet_contracts.judging import Candidate, Latency
 from fleet_contracts.samples import ClassList
+from fleet_contracts.training import Precision
 from trainer.gate.bootstrap import Interval
 from trainer.gate.settings import GateSettings
 from trainer.validation import Evaluation
@@ -25,7 +27,10 @@ class ChampionEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Hold everything a rule may ask for. `new_val` are the mined ones of `val` where they are enough."""
+    """Hold everything a rule may ask for. `new_val` are the mined ones of `val` where they are enough.
+
+    `candidate` describes the one file that is judged: hash, size, parity and latency are that file's own.
+    """
 
     candidate: Candidate
     file_class_names: tuple[str, ...]
@@ -37,3 +42,6 @@ class Evidence:
     latency: Latency
     champion: ChampionEvidence | None
     settings: GateSettings
+    precision: Precision = "fp32"
+    misses: MissReport | None = None
+    """How a stated miss rate was held when thresholds were chosen; None where none is stated."""

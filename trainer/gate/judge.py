@@ -1,53 +1,25 @@
-"""Judge the very file that ships (law 6) and write the verdict down with every reason (law 10).
+"""Judge the very files that may ship (law 6) and write the verdict down with every reason (law 10).
 
-(1) Run candidate and champion over the same verified validation and golden members.
-(2) Choose the candidate's decision rules on those members and measure parts by them.
+(1) Run the champion once, and every file of the candidate, over the same verified members.
+(2) Choose each file's decision rules on those members and measure parts by them.
 (3) Ask the bootstrap how sure the change on the golden set is.
-(4) Hear every rule; promote only if all pass.
+(4) Hear every rule on every file.
+(5) Ship the first format in the order of preference whose file passed all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-
-from detection.metrics.thresholds import DEFAULT_OPTIONS, ThresholdOptions
 from fleet_contracts.base import utc_now
-from fleet_contracts.judging import Candidate, GateFinding, GateReport
-from fleet_contracts.samples import DecisionRules
-from fleet_contracts.training import SnapshotMember
-from trainer.gate.bootstrap import Interval, map50_difference
-from trainer.gate.evidence import ChampionEvidence, Evidence
+from fleet_contracts.judging import GateFinding, GateReport
+from trainer.gate.choice import Choice, Heard, choose
+from trainer.gate.explain import explain
+from trainer.gate.gather import case_of, files_of, look, look_at_champion, members_of, time_files
+from trainer.gate.inputs import Champion, JudgeInputs
+from trainer.gate.measures import measures_of
 from trainer.gate.pictures import draw_changes
 from trainer.gate.rules import judge_all, rules_for
-from trainer.gate.settings import GateSettings
-from trainer.latency import measure_latencies
-from trainer.validation import Evaluation, clipped_truths, evaluate_model, subset
 
-
-@dataclass(frozen=True, slots=True)
-class Champion:
-    """Point at what the candidate must beat: the released file and the decision rules it shipped with."""
-
-    onnx: Path
-    decision_rules: DecisionRules
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeInputs:
-    """Hold a case. Only members of splits `val` and `golden` with verified labels are looked at."""
-
-    candidate: Candidate
-    onnx: Path
-    members: tuple[SnapshotMember, ...]
-    image_of: Callable[[str], bytes]
-    champion: Champion | None = None
-    settings: GateSettings = field(default_factory=GateSettings)
-    decision: ThresholdOptions = DEFAULT_OPTIONS
-    """How the candidate's decision rules are chosen, and what they hold beside thresholds."""
-    pictures: Path | None = None
-    """Folder for before-and-after pictures; None draws none."""
+__all__ = ["Champion", "JudgeInputs", "explain", "judge"]
 
 
 def judge(inputs: JudgeInputs) -> GateReport:
@@ -59,114 +31,50 @@ def judge(inputs: JudgeInputs) -> GateReport:
         GateMisused: no rule applied.
         RulesError: the decision settings do not fit the class list.
     """
-    evidence, golden, champion_golden = _gather(inputs)
-    findings = judge_all(rules_for(evidence), evidence)
+    members = members_of(inputs)
+    # (1) and (2)
+    before = look_at_champion(inputs, members)
+    seen = [look(inputs, file, members) for file in files_of(inputs)]
+    took = time_files(inputs, seen)
+    heard = []
+    for one in seen:
+        if one.both is None:
+            heard.append(Heard(one.file, None, (_unusable(one.problem),), {}))
+            continue
+        # (3) and (4)
+        case = case_of(inputs, one, before, took)
+        findings = judge_all(rules_for(case.evidence), case.evidence)
+        heard.append(Heard(one.file, case, findings, measures_of(case)))
+    # (5)
+    choice = choose(heard, inputs.settings.ship)
+    return _report(inputs, choice)
+
+
+def _report(inputs: JudgeInputs, choice: Choice) -> GateReport:
+    chosen = choice.heard
+    # A file that does not run has no rules of its own; those of the float32 file are what there is to read.
+    case = chosen.case or choice.fallback
+    evidence = case.evidence
     pictures: tuple[str, ...] = ()
     if inputs.pictures is not None and evidence.champion is not None:
         pictures = draw_changes(evidence.champion.val, evidence.val, inputs.image_of, inputs.pictures)
     return GateReport(
         task_id=inputs.candidate.task_id,
         candidate_id=inputs.candidate.candidate_id,
-        candidate_model=inputs.candidate.model_id,
+        candidate_model=chosen.file.candidate.model_id,
         champion_model=evidence.champion.val.model_id if evidence.champion else None,
         snapshot_id=inputs.candidate.snapshot_id,
-        findings=findings,
-        promoted=all(finding.passed for finding in findings),
+        findings=choice.findings,
+        promoted=choice.promoted,
         decision_rules=evidence.val.rules,
-        measures=_measures(evidence, golden, champion_golden),
+        measures=chosen.measures,
         pictures=pictures,
+        variants=choice.verdicts,
         judged_at=utc_now(),
     )
 
 
-def explain(findings: tuple[GateFinding, ...]) -> str:
-    """Return the findings as a Markdown table."""
-    rows = ["| rule | | expected | got | detail |", "|---|---|---|---|---|"]
-    rows += [
-        f"| {one.rule} | {'pass' if one.passed else 'FAIL'} | {one.expected} | {one.got} | {one.detail} |"
-        for one in findings
-    ]
-    return "\n".join(rows)
-
-
-def _gather(inputs: JudgeInputs) -> tuple[Evidence, Evaluation, Evaluation | None]:
-    class_list, settings = inputs.candidate.class_list, inputs.settings
-    members = tuple(one for one in inputs.members if one.split in ("val", "golden") and one.verified)
-    # (1) and (2): without rules given, they are chosen on exactly these members
-    both = evaluate_model(inputs.onnx, members, inputs.image_of, class_list, rules=inputs.decision)
-    on_val = [member.split == "val" for member in both.members]
-    val = subset(both, on_val, class_list)
-    golden = subset(both, [not one for one in on_val], class_list)
-    is_new = _new_rows(val, settings)
-    champion, champion_golden = None, None
-    latencies = measure_latencies([inputs.onnx, *([inputs.champion.onnx] if inputs.champion else [])])
-    if inputs.champion is not None:
-        before = evaluate_model(
-            inputs.champion.onnx, members, inputs.image_of, class_list, rules=inputs.champion.decision_rules
-        )
-        champion_golden = subset(before, [not one for one in on_val], class_list)
-        champion_val = subset(before, on_val, class_list)
-        champion = ChampionEvidence(
-            class_names=before.class_names,
-            new_val=subset(champion_val, is_new, class_list),
-            val=champion_val,
-            golden_change=_golden_change(golden, champion_golden, settings),
-            latency=latencies[1],
-        )
-    evidence = Evidence(
-        candidate=inputs.candidate,
-        file_class_names=both.class_names,
-        class_list=class_list,
-        onnx_bytes=inputs.onnx.stat().st_size,
-        new_val=subset(val, is_new, class_list),
-        val=val,
-        golden_images=len(golden.members),
-        latency=latencies[0],
-        champion=champion,
-        settings=settings,
+def _unusable(problem: str) -> GateFinding:
+    return GateFinding(
+        rule="file", passed=False, expected="a model file that boxes can run on every image", got=problem
     )
-    return evidence, golden, champion_golden
-
-
-def _new_rows(val: Evaluation, settings: GateSettings) -> list[bool]:
-    """Say which validation members are new: mined or captured, if there are enough to measure on."""
-    rows = [member.origin != "import" for member in val.members]
-    return rows if sum(rows) >= settings.min_new_val_images else [True] * len(rows)
-
-
-def _golden_change(golden: Evaluation, before: Evaluation, settings: GateSettings) -> Interval | None:
-    """Compare on the classes both know: a class the champion never had cannot be forgotten."""
-    if not golden.members:
-        return None
-    # (3)
-    return map50_difference(
-        golden.predictions,
-        before.predictions,
-        clipped_truths(golden, len(before.class_names)),
-        [member.group_id for member in golden.members],
-        rounds=settings.bootstrap_rounds,
-        confidence=settings.golden_confidence,
-    )
-
-
-def _measures(evidence: Evidence, golden: Evaluation, before_golden: Evaluation | None) -> dict[str, float]:
-    sides = {"candidate": (evidence.val, evidence.new_val, golden, evidence.latency)}
-    if evidence.champion and before_golden:
-        champion = evidence.champion
-        sides["champion"] = (champion.val, champion.new_val, before_golden, champion.latency)
-    measures: dict[str, float] = {}
-    for side, (val, new_val, on_golden, latency) in sides.items():
-        measures |= {
-            f"{side}.val_map50": val.ap.map50,
-            f"{side}.val_map50_95": val.ap.map50_95,
-            f"{side}.new_val_map50": new_val.ap.map50,
-            f"{side}.val_recall": val.recall.recall,
-            f"{side}.new_val_recall": new_val.recall.recall,
-            f"{side}.golden_map50": on_golden.ap.map50,
-            f"{side}.escapes_per_1000": val.parts.escapes_per_1000,
-            f"{side}.false_rejects_per_1000": val.parts.false_rejects_per_1000,
-            f"{side}.unsure_per_1000": val.parts.unsure_per_1000,
-            f"{side}.latency_p50_ms": latency.p50_ms,
-        }
-        measures |= {f"{side}.val_map50[{name}]": report.map50 for name, report in val.slices.items()}
-    return measures

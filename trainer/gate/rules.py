@@ -19,7 +19,15 @@ from trainer.gate.accuracy_rules import (
     PerClass,
 )
 from trainer.gate.evidence import Evidence
-from trainer.gate.file_rules import ClassListContinues, EnoughEvidence, FileMatches, LatencyBound, Parity
+from trainer.gate.file_rules import (
+    ClassListContinues,
+    EnoughEvidence,
+    FileMatches,
+    LatencyBound,
+    LatencyOnDevice,
+    Parity,
+)
+from trainer.gate.fine_rules import Calibration, MissRate, PerSlice
 
 
 class GateRule(Protocol):
@@ -38,9 +46,13 @@ COMMON: tuple[GateRule, ...] = (
     Parity(),
     OverallNotWorse(),
     PerClass(),
+    PerSlice(),
     Escapes(),
     FalseRejects(),
+    MissRate(),
+    Calibration(),
     LatencyBound(),
+    LatencyOnDevice(),
 )
 
 

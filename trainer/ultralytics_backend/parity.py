@@ -16,6 +16,7 @@ from detection.suppression import DecodeOptions
 from fleet_contracts.judging import InputSpec, ParityReport
 from trainer.ultralytics_backend.export import session_of
 
+REFERENCE = "trained weights in float32"
 _MIN_SCORE = 0.05
 _AT_LEAST = 20
 """Strongest rows compared even where none reaches the score, so that no comparison is empty."""
@@ -36,8 +37,8 @@ def compare(model: nn.Module, onnx_file: Path, spec: InputSpec, images: Sequence
     session = session_of(str(onnx_file))
     model.eval()
     model.model[-1].end2end = spec.head == "end2end"
-    box_error = score_error = 0.0
-    compared = unmatched = read = 0
+    errors: list[tuple[float, float]] = []
+    unmatched = read = 0
     for file in images:
         frame = cv2.imread(str(file), cv2.IMREAD_COLOR)
         if frame is None:
@@ -47,11 +48,12 @@ def compare(model: nn.Module, onnx_file: Path, spec: InputSpec, images: Sequence
         ours = _columns(_torch_output(model, canvas), spec)
         theirs = _shipped_columns(session.run(list(spec.detection_outputs), {spec.input_name: canvas}), spec)
         pairs, alone = _paired(ours, theirs, spec)
-        compared, unmatched = compared + len(pairs), unmatched + alone
-        for box, score in pairs:
-            box_error, score_error = max(box_error, box), max(score_error, score)
-    return ParityReport(images=read, compared=compared, unmatched=unmatched,
-                        max_box_error_px=box_error, max_score_error=score_error)  # fmt: skip
+        errors, unmatched = errors + pairs, unmatched + alone
+    most = np.array(errors or [(0.0, 0.0)])
+    (box, score), (mean_box, mean_score) = most.max(axis=0).tolist(), most.mean(axis=0).tolist()
+    return ParityReport(images=read, compared=len(errors), unmatched=unmatched, max_box_error_px=box,
+                        max_score_error=score, mean_box_error_px=mean_box, mean_score_error=mean_score,
+                        reference=REFERENCE)  # fmt: skip
 
 
 def _letterboxed(frame: Array, spec: InputSpec) -> Array:
