@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from flows.cli import capture, data, models, services, watch
+from flows.cli import capture, data, models, plan, runs, services, watch
 
 GROUP = "whetstone.commands"
 
@@ -45,6 +45,8 @@ services.add_to(app)
 data.add_to(app)
 capture.add_to(app)
 models.add_to(app)
+runs.add_to(app)
+plan.add_to(app)
 watch.add_to(app)
 
 

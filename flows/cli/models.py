@@ -1,4 +1,4 @@
-"""Look after models: enter an origin, ask for a retraining, list runs."""
+"""Look after models: enter an origin, ask for a retraining."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from flows.cli.common import DEFAULT_FOLDER, By, Folder, Reason, Task, console, installation, user
 
@@ -17,7 +16,6 @@ def add_to(app: typer.Typer) -> None:
     origin.command("register")(register_origin)
     app.add_typer(origin, name="origin")
     app.command()(retrain)
-    app.command()(runs)
 
 
 def register_origin(
@@ -66,20 +64,3 @@ def retrain(
     parameters = {"task": task, "folder": str(folder.resolve()), "force": force}
     started = run_deployment("retrain/retrain", parameters=parameters, timeout=None if wait else 0)
     console.print(f"flow run {started.name}: {started.state.name if started.state else 'asked for'}")
-
-
-def runs(task: Task, folder: Folder = DEFAULT_FOLDER) -> None:
-    """List a task's runs, newest first."""
-    from sqlalchemy import select
-
-    from flows.database.schema import RunRow
-
-    with installation(folder) as ctx, ctx.database.reader() as session:
-        rows = session.scalars(
-            select(RunRow).where(RunRow.task_id == task).order_by(RunRow.started_at.desc())
-        ).all()
-    table = Table("run", "state", "snapshot", "attempts", "started", "why")
-    for row in rows:
-        started = row.started_at.strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(row.run_id, row.state, row.snapshot_id[:12], str(row.attempts), started, row.reason)
-    console.print(table if rows else "no run yet")

@@ -19,7 +19,7 @@ from flows.database import Database
 from flows.ingest.commit import commit_upload
 from flows.ingest.grants import answer_request
 from flows.labels.records import NewLabel, add_labels
-from flows.settings import LabelSettings, Settings, TaskSettings, write_settings
+from flows.settings import LabelSettings, Settings, TaskSettings, TrackingSettings, write_settings
 from flows.store import MemoryStore
 from flows.store.base import ObjectStore
 from flows.tasks import create_task
@@ -28,6 +28,8 @@ TASK = "plates"
 DEVICE = "box-1"
 MODEL = "a" * 64
 CLASSES = ("scratch", "missing", "misplaced")
+UNTRACKED = TrackingSettings(mlflow=False)
+"""A tracking store of its own would cost every test some seconds; those about tracking switch it on."""
 START = datetime(2026, 11, 1, 8, 0, tzinfo=timezone.utc)
 
 
@@ -37,9 +39,9 @@ def make_installation(
     """Return an installation in `folder` with one task, on a store in memory unless told otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "whetstone.toml").exists():
-        write_settings(folder, Settings(labels=LabelSettings(settle_seconds=0)))
+        write_settings(folder, Settings(labels=LabelSettings(settle_seconds=0), tracking=UNTRACKED))
     database = Database.open(f"sqlite:///{folder / 'whetstone.db'}")
-    ctx = Context(folder, Settings(), store or MemoryStore(), database)
+    ctx = Context(folder, Settings(tracking=UNTRACKED), store or MemoryStore(), database)
     settings = task or TaskSettings(devices=(DEVICE,), trigger_threshold=5)
     return create_task(ctx, TASK, CLASSES, settings)
 

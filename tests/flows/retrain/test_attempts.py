@@ -44,7 +44,8 @@ def trainer(ready: Context, tmp_path: Path) -> SimulatedTrainer:
 @pytest.fixture
 def work(ready: Context, trainer: SimulatedTrainer, monkeypatch: pytest.MonkeyPatch) -> Work:
     """Return the flow's body, with its tasks as the plain functions they wrap."""
-    monkeypatch.setattr(steps, "provider_of", lambda _: trainer)
+    monkeypatch.setattr(steps, "lenders_of", lambda _: (trainer,))
+    monkeypatch.setattr(flow, "show", lambda *_: None)
     for name in ("begin", "prepare", "release", "conclude"):
         monkeypatch.setattr(flow, name, getattr(flow, name).fn)
     monkeypatch.setattr(flow, "train", lambda ctx, plan: steps.train(ctx, plan, lambda _: None, trainer))
