@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from fleet_contracts.errors import ContractError
+from trainer.cache import GIB, ObjectCache
 from trainer.errors import BackendFailed, TrainerError, TransferFailed
 from trainer.run import run_ticket
 
@@ -26,11 +27,16 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument(
         "--work", type=Path, required=True, help="folder to work in; the same one continues a run"
     )
+    run.add_argument(
+        "--cache", type=Path, help="folder for fetched data, shared by runs; by default in --work"
+    )
+    run.add_argument("--cache-gib", type=float, default=50.0, help="what the cache may take, in GiB")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     log = logging.getLogger("whetstone.trainer")
     try:
-        candidate = run_ticket(chosen.ticket, chosen.work)
+        cache = ObjectCache(chosen.cache or chosen.work / "cache", round(chosen.cache_gib * GIB))
+        candidate = run_ticket(chosen.ticket, chosen.work, cache=cache)
     except TransferFailed as error:
         log.error("trainer.failed %s; %s", error, error.diagnostics())
         return AGAIN

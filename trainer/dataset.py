@@ -14,7 +14,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -58,27 +59,36 @@ class DatasetOnDisk:
 def write_dataset(folder: Path, class_names: Sequence[str], items: Iterable[DatasetItem]) -> DatasetOnDisk:
     """Write images and index; images already there under the same name are kept.
 
+    One image is in memory at a time.
+
     Raises:
         DatasetRefused: no training image, two images of one name, a box of a class that the image's list
             does not have, or an image known under more classes than the list has.
     """
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, dict[str, object]] = {}
+    rows: dict[str, str] = {}
     for item in items:
         _require_sound(item, class_names, rows)
-        file = images / f"{item.name}.jpg"
+        file = image_file(folder, item.name)
         if not file.exists():
-            _place(item.image, file)
-        rows[item.name] = {
+            place_image(item.image, file)
+        row = {
             "file": f"images/{file.name}",
             "split": item.split,
             "known_classes": item.known_classes,
             "boxes": [[box.class_id, box.cx, box.cy, box.width, box.height] for box in item.boxes],
         }
-    index = {"class_names": list(class_names), "items": [rows[name] for name in sorted(rows)]}
-    write_whole(folder / INDEX_FILE, json.dumps(index).encode())
+        rows[item.name] = json.dumps(row)
+    listed = ", ".join(rows[name] for name in sorted(rows))
+    index = f'{{"class_names": {json.dumps(list(class_names))}, "items": [{listed}]}}'
+    write_whole(folder / INDEX_FILE, index.encode())
     return open_dataset(folder)
+
+
+def image_file(folder: Path, name: str) -> Path:
+    """Return where a dataset keeps an image."""
+    return folder / "images" / f"{name}.jpg"
 
 
 def open_dataset(folder: Path) -> DatasetOnDisk:
@@ -112,30 +122,53 @@ def materialise(
     Args:
         members: the snapshot's members; golden ones stay out, they are for the gate alone.
         image_of: the encoded image of a sample id.
-        out: folder to write; what lies there already is checked and kept.
+        out: folder to write; an image that lies there already and is right is not asked for again.
         class_list: the list the run trains for.
 
     Raises:
         DatasetRefused: image bytes that are not the sample's, or labels outside the class list.
     """
-    return write_dataset(
-        out, class_list.names, (_item(one, image_of) for one in members if one.split != "golden")
-    )
+
+    def item(member: SnapshotMember) -> DatasetItem:
+        file = image_file(out, member.sample_id)
+        if not is_right(file, member.sample_id):
+            file.unlink(missing_ok=True)
+            return item_of(member, checked(member.sample_id, image_of(member.sample_id)))
+        return item_of(member, file)
+
+    return write_dataset(out, class_list.names, (item(one) for one in members if one.split != "golden"))
 
 
-def _item(member: SnapshotMember, image_of: Callable[[str], bytes]) -> DatasetItem:
-    content = image_of(member.sample_id)
-    if sha256_of(content) != member.sample_id:
+def item_of(member: SnapshotMember, image: Path | bytes) -> DatasetItem:
+    """Return a member as an item of a dataset."""
+    return DatasetItem(member.sample_id, image, member.boxes, member.class_count, member.split)
+
+
+def checked(sample_id: str, content: bytes) -> bytes:
+    """Return an image's bytes, which must have the hash that names it.
+
+    Raises:
+        DatasetRefused: they have another.
+    """
+    if sha256_of(content) != sample_id:
         raise DatasetRefused(
-            expected=f"the image of sample {member.sample_id}",
+            expected=f"the image of sample {sample_id}",
             got=f"{len(content)} bytes with another hash",
             where="shards",
             now="Fetch the snapshot's shards again.",
         )
-    return DatasetItem(member.sample_id, content, member.boxes, member.class_count, member.split)
+    return content
 
 
-def _require_sound(item: DatasetItem, class_names: Sequence[str], rows: dict[str, dict[str, object]]) -> None:
+def is_right(file: Path, sample_id: str) -> bool:
+    """Say whether an image is there and has the hash that names it; a power cut may have left less of it."""
+    try:
+        return sha256_of(file.read_bytes()) == sample_id
+    except FileNotFoundError:
+        return False
+
+
+def _require_sound(item: DatasetItem, class_names: Sequence[str], rows: Container[str]) -> None:
     where = f"image {item.name}"
     if item.name in rows:
         raise DatasetRefused(expected="each image once", got="the same name twice", where=where)
@@ -150,9 +183,9 @@ def _require_sound(item: DatasetItem, class_names: Sequence[str], rows: dict[str
             )
 
 
-def _place(image: Path | bytes, file: Path) -> None:
+def place_image(image: Path | bytes, file: Path) -> None:
     """Write or hard-link an image under its name, by rename, so that a torn one is never taken for whole."""
-    temporary = file.with_suffix(".part")
+    temporary = file.with_name(f"{file.name}.{threading.get_ident()}.part")
     temporary.unlink(missing_ok=True)
     if isinstance(image, bytes):
         temporary.write_bytes(image)

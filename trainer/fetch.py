@@ -1,11 +1,10 @@
 """Fetch a run's inputs by its ticket: resumable, verified, kept in a cache by hash.
 
-A file takes its final name only after its hash was checked, so whatever lies under a final name is whole.
+A file takes its final name only after its hash was checked, so whatever lies under a final name was whole.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -14,32 +13,42 @@ from typing import TypeVar
 
 from fleet_contracts.base import MAX_DOCUMENT_BYTES
 from fleet_contracts.training import TicketObject, TrainTicket
+from trainer.cache import ObjectCache, Part, hash_of
 from trainer.errors import TransferFailed, WrongContent
+from trainer.flow_meter import FlowMeter
 from trainer.ticket_desk import TicketDesk
 from trainer.wire import Reply, WireDown
 
 T = TypeVar("T")
 _log = logging.getLogger("whetstone.trainer")
 ATTEMPTS = 8
+"""Attempts in a row that may bring nothing new; one that brought bytes counts as progress."""
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 MAX_MANIFEST_BYTES = 1 << 30
 
 
 class Fetcher:
-    """Fetch objects into a cache folder.
+    """Fetch objects into a cache; several threads may fetch at once.
 
     Args:
         desk: hands out URLs.
-        cache: folder for objects by hash; may be shared by runs.
-        pause: sleeps between attempts; a test may make it short.
+        cache: keeps objects by hash; a folder is one without other users' bound.
+        pause: sleeps between attempts; a test may make it short, and one that raises ends the fetching.
+        meter: counts where bytes came from.
     """
 
-    def __init__(self, desk: TicketDesk, cache: Path, pause: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        desk: TicketDesk,
+        cache: ObjectCache | Path,
+        pause: Callable[[float], None] = time.sleep,
+        meter: FlowMeter | None = None,
+    ) -> None:
         self._desk = desk
-        self._cache = cache
+        self._cache = ObjectCache(cache) if isinstance(cache, Path) else cache
         self._pause = pause
-        cache.mkdir(parents=True, exist_ok=True)
+        self.meter = meter or FlowMeter()
 
     def document(self, url_of: Callable[[TrainTicket], str], name: str) -> bytes:
         """Fetch a document whole; plan and manifest are checked by who asked.
@@ -54,48 +63,70 @@ class Fetcher:
             limit = MAX_MANIFEST_BYTES if name.endswith(".jsonl") else MAX_DOCUMENT_BYTES
             return reply.body(limit)
 
-        return self._persist(attempt, name)
+        return self._persist(attempt, name, lambda: 0)
 
     def object(self, wanted: TicketObject) -> Path:
         """Fetch an object into the cache, from where an earlier attempt broke off, and return its file.
+
+        The file stays until `release`.
 
         Raises:
             TransferFailed: not to be had after all attempts.
             WrongContent: whole, but not what the ticket promised, twice.
         """
-        final = self._cache / wanted.sha256
-        if final.is_file():
-            return final
-        part = final.with_suffix(".part")
-        self._persist(lambda: self._download(wanted, part), wanted.name)
-        part.replace(final)
-        return final
+        found = self._cache.take(wanted.sha256)
+        if found is None:
+            with self._cache.part(wanted.sha256, wanted.size_bytes, self._pause) as part:
+                found = self._cache.take(wanted.sha256)  # another run may have brought it while we waited
+                if found is None:
+                    return self._bring(wanted, part)
+                part.drop()
+        self.meter.cached(wanted.size_bytes)
+        return found
 
-    def _download(self, wanted: TicketObject, part: Path) -> None:
-        have = part.stat().st_size if part.is_file() else 0
-        if have < wanted.size_bytes or have == 0:
-            reply = self._desk.get(lambda ticket: _url_in(ticket, wanted), wanted.name, start=have)
+    def release(self, wanted: TicketObject) -> None:
+        """Say that an object's file is not needed any more."""
+        self._cache.release(wanted.sha256)
+
+    def _bring(self, wanted: TicketObject, part: Part) -> Path:
+        self.meter.cached(min(part.size, wanted.size_bytes))
+        try:
+            self._persist(lambda: self._download(wanted, part), wanted.name, lambda: part.size)
+        except WrongContent:
+            part.drop()
+            raise
+        return self._cache.keep(part, wanted.sha256)
+
+    def _download(self, wanted: TicketObject, part: Part) -> None:
+        digest = hash_of(part.path)
+        if part.size < wanted.size_bytes or part.size == 0:
+            reply = self._desk.get(lambda ticket: _url_in(ticket, wanted), wanted.name, start=part.size)
             _require_ok(reply, wanted.name)
-            # A store that ignores the range starts from zero, and so do we.
-            with part.open("ab" if reply.status == 206 else "wb") as stream:
-                for chunk in reply.chunks:
-                    stream.write(chunk)
-                    if stream.tell() > wanted.size_bytes:
-                        break
-        digest = _sha256(part)
-        if digest != wanted.sha256:
-            size = part.stat().st_size
-            if size >= wanted.size_bytes:
-                part.unlink()
-                raise WrongContent(
-                    expected=f"{wanted.sha256}", got=f"{digest} ({size} bytes)", where=wanted.name
-                )
-            raise WireDown("short answer")
+            if reply.status != 206 and part.size:
+                # A store that ignores the range starts from zero, and so do we.
+                part.clear()
+                digest = hash_of(part.path)
+            for chunk in reply.chunks:
+                _write(part, chunk, wanted)
+                digest.update(chunk)
+                self.meter.fetched(len(chunk))
+                self._pause(0.0)
+                if part.size > wanted.size_bytes:
+                    break
+        if digest.hexdigest() != wanted.sha256:
+            size = part.size
+            if size < wanted.size_bytes:
+                raise WireDown("short answer")
+            part.clear()
+            raise WrongContent(
+                expected=f"{wanted.sha256}", got=f"{digest.hexdigest()} ({size} bytes)", where=wanted.name
+            )
 
-    def _persist(self, attempt: Callable[[], T], name: str) -> T:
+    def _persist(self, attempt: Callable[[], T], name: str, progress: Callable[[], int]) -> T:
         """Try again with growing pauses; content that was wrong once gets one more chance, not eight."""
-        wrong = 0
-        for number in range(ATTEMPTS):
+        wrong = idle = 0
+        best = progress()
+        while True:
             try:
                 return attempt()
             except WrongContent:
@@ -103,11 +134,11 @@ class Fetcher:
                 if wrong > 1:
                     raise
             except (WireDown, TransferFailed) as error:
-                _log.warning("trainer.fetch_failed name=%s attempt=%s error=%s", name, number + 1, error)
-                if number + 1 == ATTEMPTS:
+                best, idle = max(best, progress()), 0 if progress() > best else idle + 1
+                _log.warning("trainer.fetch_failed name=%s attempt=%s error=%s", name, idle, error)
+                if idle >= ATTEMPTS:
                     raise _gave_up(name, error) from error
-            self._pause(min(_FIRST_PAUSE_SECONDS * 2**number, _LONGEST_PAUSE_SECONDS))
-        raise AssertionError("the last attempt returns or raises")
+            self._pause(min(_FIRST_PAUSE_SECONDS * 2 ** max(idle - 1, 0), _LONGEST_PAUSE_SECONDS))
 
 
 def _gave_up(name: str, error: Exception) -> TransferFailed:
@@ -115,6 +146,17 @@ def _gave_up(name: str, error: Exception) -> TransferFailed:
         expected=f"the object within {ATTEMPTS} attempts", got=str(error) or type(error).__name__, where=name,
         now="Check that this machine reaches the object store, then start the run again.",
     )  # fmt: skip
+
+
+def _write(part: Part, chunk: bytes, wanted: TicketObject) -> None:
+    try:
+        part.append(chunk)
+    except OSError as error:
+        raise TransferFailed(
+            expected=f"{wanted.size_bytes} bytes of disk for {wanted.name}", got=str(error),
+            where=str(part.path),
+            now="Free space on this disk or give the cache a smaller bound, then start the run again.",
+        ) from error  # fmt: skip
 
 
 def _url_in(ticket: TrainTicket, wanted: TicketObject) -> str | None:
@@ -127,11 +169,3 @@ def _url_in(ticket: TrainTicket, wanted: TicketObject) -> str | None:
 def _require_ok(reply: Reply, name: str) -> None:
     if reply.status not in (200, 206):
         raise TransferFailed(expected="the object", got=f"HTTP {reply.status}", where=name)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -5,10 +5,20 @@ Pure bookkeeping: documents in, documents out; `report_back` sends them.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import JsonValue
 
 from fleet_contracts.base import utc_now
-from fleet_contracts.training import EpochMetrics, RunEvent, RunEventKind, RunRecord, TrainPlan
+from fleet_contracts.training import (
+    DataFlow,
+    EpochMetrics,
+    RunEvent,
+    RunEventKind,
+    RunRecord,
+    TrainPlan,
+    VramEstimate,
+)
 from trainer.backend_job import BackendEvent
 
 
@@ -26,7 +36,7 @@ class Journal:
         self._next_event = next_event
         self.record = record or RunRecord(
             task_id=plan.task_id, run_id=plan.run_id, snapshot_id=plan.snapshot_id, state="running",
-            seed=plan.seed, versions={}, device="", started_at=utc_now(),
+            seed=plan.seed, versions={}, device="", started_at=utc_now(), vram=_vram_of(plan),
         )  # fmt: skip
 
     def event(self, kind: RunEventKind, epoch: int = 0, data: dict[str, JsonValue] | None = None) -> RunEvent:
@@ -38,6 +48,7 @@ class Journal:
 
     def heard(self, told: BackendEvent, *, stage: int) -> RunEvent:
         """Take down what a child said; epochs of later stages count on from those of earlier ones."""
+        assert told.kind != "checkpoint", "a kept part of an epoch is no event of the run"
         before = sum(one.epochs for one in self._plan.stages[:stage])
         event = self.event(told.kind, before + told.epoch, {**told.data, "stage": stage})
         changes: dict[str, object] = {}
@@ -55,6 +66,16 @@ class Journal:
         self.record = self.record.model_copy(update=changes)
         return event
 
+    def data_came(self, flow: DataFlow) -> None:
+        """Take down how the data came; what an earlier attempt fetched on another machine counts too."""
+        before = self.record.data_flow or DataFlow()
+        total = DataFlow(
+            cached_bytes=before.cached_bytes + flow.cached_bytes,
+            fetched_bytes=before.fetched_bytes + flow.fetched_bytes,
+            wait_seconds=round(before.wait_seconds + flow.wait_seconds, 3),
+        )
+        self.record = self.record.model_copy(update={"data_flow": total})
+
     def ended(self, *, failure: str = "") -> RunRecord:
         """Close the record."""
         state = "failed" if failure else "finished"
@@ -66,6 +87,27 @@ class Journal:
 
 def _metrics(told: BackendEvent, epoch: int) -> EpochMetrics:
     data = told.data
-    return EpochMetrics(epoch=epoch, seconds=data["seconds"], images_per_second=data["images_per_second"],
-                        learning_rate=data["learning_rate"], losses=data["losses"],
-                        peak_memory_bytes=data["peak_memory_bytes"])  # fmt: skip
+    now = data.get("settings") or {}
+    batch = int(now.get("batch") or 0)
+    return EpochMetrics(
+        epoch=epoch, seconds=data["seconds"], images_per_second=data["images_per_second"],
+        learning_rate=data["learning_rate"], losses=data["losses"], val=data.get("val") or {},
+        peak_memory_bytes=data["peak_memory_bytes"], data_wait_share=data.get("data_wait_share", 0.0),
+        utilisation=data.get("utilisation"), power_watts=data.get("power_watts"),
+        image_size=int(now.get("image_size") or 0), batch=batch, accumulation=_accumulation(now, batch),
+        workers=int(now.get("workers") or 0),
+    )  # fmt: skip
+
+
+def _accumulation(now: dict[str, Any], batch: int) -> int:
+    """Return the batches a step adds up; ultralytics tells the images of a step (`nbs`)."""
+    told = now.get("accumulation") or now.get("accumulate")
+    if told:
+        return int(told)
+    return max(round(int(now["nbs"]) / batch), 1) if now.get("nbs") and batch else 0
+
+
+def _vram_of(plan: TrainPlan) -> VramEstimate | None:
+    """Return what the plan expects of its hungriest stage."""
+    stages = [stage.vram for stage in plan.stages if stage.vram is not None]
+    return max(stages, key=lambda one: one.peak_bytes, default=plan.vram)

@@ -30,15 +30,17 @@ from fleet_contracts.ids import sha256_of
 from fleet_contracts.judging import Candidate
 from fleet_contracts.manifest import decode_manifest
 from fleet_contracts.training import RunRecord, SnapshotHeader, SnapshotMember, TrainPlan, TrainTicket
-from trainer.backend_job import ONNX_FILE, BackendResult
-from trainer.dataset import materialise
+from trainer.backend_job import ONNX_FILE, BackendEvent, BackendResult
+from trainer.cache import ObjectCache
+from trainer.dataset import place_image
 from trainer.errors import TicketRefused, TrainerError, TransferFailed
 from trainer.fetch import Fetcher
 from trainer.journal import Journal
-from trainer.latency import measure_latency
-from trainer.report_back import Reporter, fetch_checkpoint, read_note, slot_after
-from trainer.shards import ShardReader
+from trainer.latency import measure_latencies
+from trainer.planning.smoke import few_members
+from trainer.report_back import CheckpointNote, Reporter, fetch_newest, read_note, slot_after
 from trainer.stages import StageRun, run_stages, stage_checkpoint
+from trainer.staging import DataOrder, stage_dataset
 from trainer.ticket_desk import TicketDesk
 from trainer.wire import HttpWire, Wire, WireDown
 
@@ -56,7 +58,12 @@ class _Inputs:
 
 
 def run_ticket(
-    ticket_path: Path, work_dir: Path, *, wire: Wire | None = None, stop: threading.Event | None = None
+    ticket_path: Path,
+    work_dir: Path,
+    *,
+    wire: Wire | None = None,
+    stop: threading.Event | None = None,
+    cache: ObjectCache | None = None,
 ) -> Candidate:
     """Train what a ticket asks for and return the candidate that was sent.
 
@@ -65,6 +72,7 @@ def run_ticket(
         work_dir: folder for everything the run keeps; reuse it to continue.
         wire: the way to the store; HTTP unless a test brings another.
         stop: when set, the run ends at once and can be continued later.
+        cache: keeps what was fetched, for other runs of this machine too; one of the run's own when None.
 
     Raises:
         TicketRefused: ticket, plan and manifest do not belong together, or another trainer has the folder.
@@ -76,11 +84,15 @@ def run_ticket(
     ticket = decode(TrainTicket, ticket_path.read_bytes(), where=str(ticket_path))
     with _locked(work_dir):
         desk = TicketDesk(ticket, wire or HttpWire())
-        return _run(desk, work_dir, stop or threading.Event())
+        kept = cache or ObjectCache(work_dir / "cache")
+        try:
+            return _run(desk, work_dir, kept, stop or threading.Event())
+        finally:
+            kept.close()
 
 
-def _run(desk: TicketDesk, work_dir: Path, stop: threading.Event) -> Candidate:
-    fetcher = Fetcher(desk, work_dir / "cache")
+def _run(desk: TicketDesk, work_dir: Path, cache: ObjectCache, stop: threading.Event) -> Candidate:
+    fetcher = Fetcher(desk, cache, pause=partial(_pause, stop))
     # (2)
     plan, header, members = _read_documents(fetcher, desk.current())
     # (3)
@@ -89,15 +101,15 @@ def _run(desk: TicketDesk, work_dir: Path, stop: threading.Event) -> Candidate:
         return done
     note = _calmly(lambda: read_note(desk))
     journal = Journal(plan, _earlier_record(desk), _next_event(desk, note.next_event if note else 0))
-    with Reporter(desk, next_slot=slot_after(note)) as reporter:
+    with Reporter(desk, next_slot=slot_after(note), before=note) as reporter:
         try:
             # (4)
-            inputs = _stage_inputs(fetcher, desk, work_dir, (plan, header, members))
+            told = partial(_tell_download, reporter, journal)
+            inputs = _stage_inputs(fetcher, desk.current(), work_dir, (plan, header, members), told)
+            journal.data_came(fetcher.meter.flow())
             # (5)
             if note is not None and not stage_checkpoint(work_dir, note.stage).is_file():
-                file = stage_checkpoint(work_dir, note.stage)
-                taken = _calmly(lambda: fetch_checkpoint(desk, note, file))
-                _log.info("trainer.checkpoint_fetched taken=%s epoch=%s", taken, note.epoch)
+                _take_checkpoint(desk, note, work_dir, reporter, journal)
             # (6)
             run = StageRun(plan, inputs.start, inputs.dataset, work_dir, journal, reporter, stop)
             result = run_stages(run)
@@ -149,20 +161,53 @@ def _read_documents(
 
 def _stage_inputs(
     fetcher: Fetcher,
-    desk: TicketDesk,
+    ticket: TrainTicket,
     work_dir: Path,
     documents: tuple[TrainPlan, SnapshotHeader, tuple[SnapshotMember, ...]],
+    told: Callable[[dict[str, float]], None],
 ) -> _Inputs:
     plan, header, members = documents
-    ticket = desk.current()
-    shards = [fetcher.object(shard) for shard in ticket.shards]
-    weights = fetcher.object(ticket.start_weights)
-    start = weights.with_suffix(".pt")
-    if not start.exists():
-        start.hardlink_to(weights)
-    with ShardReader(shards) as reader:
-        dataset = materialise(members, reader.image_of, work_dir / "dataset", plan.class_list)
+    fetcher.meter.wanted_bytes = sum(one.size_bytes for one in (*ticket.shards, ticket.start_weights))
+    with fetcher.meter.waiting():
+        weights = fetcher.object(ticket.start_weights)
+    # A link of the run's own: the cache may be emptied while a child still reads it.
+    start = work_dir / "start.pt"
+    start.unlink(missing_ok=True)
+    place_image(weights, start)
+    fetcher.release(ticket.start_weights)
+    wanted = few_members(members, plan.most_images)
+    dataset = stage_dataset(
+        DataOrder(ticket.shards, wanted, plan.class_list, work_dir / "dataset"), fetcher, told
+    )
     return _Inputs(plan, header, members, start, dataset.folder)
+
+
+def _pause(stop: threading.Event, seconds: float) -> None:
+    if stop.wait(seconds):
+        raise TransferFailed(expected="to fetch the run's data", got="a request to stop", where="fetch")
+
+
+def _tell_download(reporter: Reporter, journal: Journal, far: dict[str, float]) -> None:
+    """Report a long download; no entry of the record, whose data flow says the same in the end."""
+    gone, left = far["seconds"], far["bytes_in_all"] - far["bytes"]
+    why = f"fetching data for {gone:.0f} s, {left / 2**20:.0f} MiB left"
+    reporter.event(journal.event("watch", 0, {"kind": "download", "why": why, "evidence": {**far}}))
+
+
+def _take_checkpoint(
+    desk: TicketDesk, note: CheckpointNote, work_dir: Path, reporter: Reporter, journal: Journal
+) -> None:
+    """Take the newest uploaded checkpoint that is whole; say so when that is not the last one."""
+    found = _calmly(lambda: fetch_newest(desk, note, partial(stage_checkpoint, work_dir)))
+    taken, refused = found or (None, [])
+    at = taken or note
+    for why in refused:
+        then = "the one before it is continued" if taken else "the run starts anew"
+        event = BackendEvent("watch", at.epoch, {"kind": "checkpoint", "why": f"{why}; {then}"})
+        reporter.event(journal.heard(event, stage=at.stage))
+    if taken is not None:
+        reporter.goes_on_from(taken)
+    _log.info("trainer.checkpoint_fetched taken=%s epoch=%s", taken is not None, note.epoch)
 
 
 def _earlier_result(desk: TicketDesk) -> Candidate | None:
@@ -202,20 +247,26 @@ def _calmly(read: Callable[[], T]) -> T | None:
 def _describe(plan: TrainPlan, result: BackendResult) -> Candidate:
     if not (result.onnx and result.onnx_sha256 and result.input_spec and result.parity):
         raise TrainerError(expected="an exported model", got="weights alone", where=plan.run_id)
+    files = [result.onnx, *(result.onnx.with_name(one.name) for one in result.variants)]
+    latency, *others = measure_latencies(files)
+    variants = tuple(
+        one.model_copy(update={"latency": (took,)}) for one, took in zip(result.variants, others, strict=True)
+    )
     return Candidate(
         task_id=plan.task_id, candidate_id=plan.run_id, run_id=plan.run_id, snapshot_id=plan.snapshot_id,
         model_id=result.onnx_sha256, onnx_bytes=result.onnx.stat().st_size,
         weights_sha256=result.weights_sha256, weights_bytes=result.weights.stat().st_size,
-        input_spec=result.input_spec, class_list=plan.class_list, parity=result.parity,
-        latency=(measure_latency(result.onnx),), start_sha256=plan.start.sha256, created_at=utc_now(),
+        input_spec=result.input_spec, class_list=plan.class_list, parity=result.parity, latency=(latency,),
+        variants=variants, start_sha256=plan.start.sha256, created_at=utc_now(),
     )  # fmt: skip
 
 
 def _send(reporter: Reporter, journal: Journal, candidate: Candidate, result: BackendResult) -> None:
     last = sum(1 for _ in journal.record.epochs)
     reporter.event(journal.event("finished", last, {"model_id": candidate.model_id}))
+    names = [ONNX_FILE, *(one.name for one in candidate.variants)]
     reporter.results([
-        ("model.onnx", (result.weights.parent / ONNX_FILE).read_bytes()),
+        *((name, (result.weights.parent / name).read_bytes()) for name in names),
         ("weights.pt", result.weights.read_bytes()),
         ("run.json", encode(journal.ended())),
         ("result.json", encode(candidate)),

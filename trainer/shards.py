@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from trainer.errors import DatasetRefused
@@ -49,8 +50,44 @@ class ShardReader:
             tar = tarfile.open(path, "r:")  # noqa: SIM115 - closed in __exit__
             self._tars.append(tar)
             for member in tar:
-                stem = PurePosixPath(member.name).stem
-                if member.isfile() and _SAMPLE.match(stem) and member.size <= _MAX_IMAGE_BYTES:
+                stem = _sample_of(member)
+                if stem is not None:
                     self._where[stem] = (tar, member)
         except (tarfile.TarError, OSError) as error:
             raise DatasetRefused(expected="a tar of images", got=str(error), where=str(path)) from error
+
+
+def unpack(path: Path, place: Callable[[str, Callable[[], bytes]], None]) -> tuple[str, ...]:
+    """Show every sample image of a shard, one after the other in the order of the tar, and return their ids.
+
+    Args:
+        path: the shard.
+        place: told the sample id and a way to read the image, which costs nothing unless it is used.
+
+    Raises:
+        DatasetRefused: no tar.
+    """
+    found = []
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                stem = _sample_of(member)
+                if stem is not None:
+                    place(stem, partial(_content, tar, member))
+                    found.append(stem)
+    except (tarfile.TarError, OSError) as error:
+        raise DatasetRefused(expected="a tar of images", got=str(error), where=str(path)) from error
+    return tuple(found)
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member)
+    return stream.read() if stream is not None else b""
+
+
+def _sample_of(member: tarfile.TarInfo) -> str | None:
+    """Return the id of the sample a member is, or None for links, folders, foreign names and giants."""
+    stem = PurePosixPath(member.name).stem
+    if member.isfile() and _SAMPLE.match(stem) and member.size <= _MAX_IMAGE_BYTES:
+        return stem
+    return None

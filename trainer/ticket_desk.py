@@ -59,7 +59,7 @@ class TicketDesk:
             reply = self._wire.get(_required(url_of(self._ticket), name), start=start)
         return reply
 
-    def put(self, name: str, content: bytes) -> None:
+    def put(self, name: str, content: bytes | memoryview) -> None:
         """Store one of the run's objects.
 
         Raises:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 CHUNK_BYTES = 1 << 16
 """A broken answer loses at most the chunk it broke in."""
+_CONNECTIONS = 8
+"""Connections kept open to one host: shards come several at a time, and reports go beside them."""
 
 
 class WireDown(Exception):
@@ -41,7 +43,7 @@ class Wire(Protocol):
     def get(self, url: str, *, start: int = 0) -> Reply:
         """Ask for an object from byte `start` on; status 206 says that the answer begins there."""
 
-    def put(self, url: str, content: bytes) -> int:
+    def put(self, url: str, content: bytes | memoryview) -> int:
         """Store an object and return the status."""
 
 
@@ -53,8 +55,9 @@ class HttpWire:
 
         self._errors = urllib3.exceptions.HTTPError
         self._pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds), retries=False
-        )
+            timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds), retries=False,
+            maxsize=_CONNECTIONS,
+        )  # fmt: skip
 
     def get(self, url: str, *, start: int = 0) -> Reply:
         """Ask for an object from byte `start` on."""
@@ -76,10 +79,10 @@ class HttpWire:
         finally:
             answer.release_conn()  # type: ignore[attr-defined]  # likewise
 
-    def put(self, url: str, content: bytes) -> int:
+    def put(self, url: str, content: bytes | memoryview) -> int:
         """Store an object and return the status."""
         try:
-            return int(self._pool.request("PUT", url, body=content).status)
+            return int(self._pool.request("PUT", url, body=cast("bytes", content)).status)
         except (self._errors, OSError) as error:
             raise WireDown(type(error).__name__) from error
 
@@ -112,7 +115,7 @@ class MemoryWire:
             cut = self.cuts.pop(0) if self.cuts else None
         return Reply(206 if start else 200, _broken_off(content, cut))
 
-    def put(self, url: str, content: bytes) -> int:
+    def put(self, url: str, content: bytes | memoryview) -> int:
         """Keep the object."""
         with self._lock:
             self.log.append(("PUT", url, len(content)))
@@ -120,7 +123,7 @@ class MemoryWire:
                 raise WireDown("away")
             if url in self.forbidden:
                 return 403
-            self.objects[url] = content
+            self.objects[url] = bytes(content)
         return 200
 
 
