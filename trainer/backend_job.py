@@ -19,8 +19,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from fleet_contracts.judging import InputSpec, ParityReport
-from fleet_contracts.training import Precision, RunEventKind, Tracking
+from fleet_contracts.judging import InputSpec, ModelVariant, ParityReport
+from fleet_contracts.training import Precision, RunEventKind, Tracking, WatchPolicy
+from trainer.memory.simulator import SimulatedMemory
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -34,6 +35,8 @@ LOG_FILE = "child.log"
 RESULT_FILE = "backend-result.json"
 FAILURE_FILE = "backend-failure.json"
 CHECKPOINT_FILE = "checkpoint.pt"
+PREVIOUS_FILE = "checkpoint-previous.pt"
+"""The checkpoint before the last, for when that one cannot be read."""
 WEIGHTS_FILE = "weights.pt"
 ONNX_FILE = "model.onnx"
 
@@ -46,10 +49,11 @@ class BackendJob(_Settings):
     """Train from `start` on a dataset folder, then export and compare, all inside `out`.
 
     `start` is a model yaml (a file, or a name that ultralytics knows such as `yolo11n.yaml`) or a `.pt`.
-    `dataset` is a folder written by `trainer.dataset`. `threads` 0 means every core. `warmup_epochs`
-    raises the rate from zero. `augmentation_values` replaces single ultralytics settings of the chosen
-    level (`fliplr`, `mosaic`, `hsv_v`, ...). Mosaic and mixup are switched off, whatever is asked, when an
-    image was labelled under a shorter class list, since a mixed image would have no one list (law 9).
+    `dataset` is a folder written by `trainer.dataset`. `batch` counts images over all devices. `threads` 0
+    means every core. `warmup_epochs` raises the rate from zero. `augmentation_values` replaces single
+    ultralytics settings of the chosen level (`fliplr`, `mosaic`, `hsv_v`, ...). Mosaic and mixup are switched
+    off, whatever is asked, when an image was labelled under a shorter class list, since a mixed image would
+    have no one list (law 9).
     With `resume` a checkpoint in `out` is continued; without it an old one is removed.
     """
 
@@ -95,6 +99,12 @@ class BackendJob(_Settings):
     """Ask CUDA's allocator for segments that grow, which leaves less memory unusable between blocks."""
     precisions: tuple[Precision, ...] = ("fp32",)
     tracking: Tracking | None = None
+    watch: WatchPolicy = WatchPolicy()
+    host_budget_bytes: Count = 0
+    """Address space the child may take beyond what its libraries map; 0 sets no cap. Not for CUDA, which maps
+    far more than it takes."""
+    simulated_memory: SimulatedMemory | None = None
+    """A card to pretend to train on, where there is none: shows the ladder, measures nothing."""
 
 
 class ExportJob(_Settings):
@@ -130,6 +140,8 @@ class BackendResult(_Settings):
     onnx_sha256: str | None = None
     input_spec: InputSpec | None = None
     parity: ParityReport | None = None
+    variants: tuple[ModelVariant, ...] = ()
+    """The other number formats, by the names of their files."""
     class_names: tuple[str, ...]
     epochs: Count = 0
     device: str = "cpu"
@@ -138,18 +150,34 @@ class BackendResult(_Settings):
 
 
 class BackendFailure(_Settings):
-    """Say why a child gave up; `resumable` is false when the same job would fail again."""
+    """Say why a child gave up; `resumable` is false when the same job would fail again.
+
+    `kind` is set when memory ran out (`error` is then `MemoryExhausted`, or `MemoryNear` before it did), and
+    with it what `Trouble` says: moment, epoch from 1, step, bytes; `cause` narrows it, `origin` is its type.
+    """
 
     error: str
     message: str
     resumable: bool = True
+    kind: Literal["", "device", "host"] = ""
+    moment: str = ""
+    epoch: Count = 0
+    step: Count = 0
+    seen_bytes: Count = 0
+    limit_bytes: Count = 0
+    asked_bytes: Count = 0
+    cause: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BackendEvent:
-    """Report one step of a child: kinds are those of `RunEvent`. `epoch` counts from 1 when finished."""
+    """Report one step of a child: kinds are those of `RunEvent`. `epoch` counts from 1 when finished.
 
-    kind: RunEventKind
+    `checkpoint` says that a part of the running epoch is kept; it is for the parent alone.
+    """
+
+    kind: RunEventKind | Literal["checkpoint"]
     epoch: int = 0
     data: dict[str, Any] = field(default_factory=dict)
 

@@ -6,18 +6,30 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
+from fleet_contracts.base import encode
 from tests.helpers import ROOT, wait_until
 from tests.trainer.conftest import job_for
+from tests.trainer.scenes import MODEL
+from tests.trainer.store import RunStore
 from trainer.backend import run_child, run_to_end
-from trainer.backend_job import CHECKPOINT_FILE, EVENTS_FILE, BackendEvent, BackendJob
+from trainer.backend_job import (
+    CHECKPOINT_FILE,
+    EVENTS_FILE,
+    PREVIOUS_FILE,
+    BackendEvent,
+    BackendJob,
+    BackendResult,
+)
 from trainer.dataset import DatasetOnDisk
 from trainer.errors import BackendFailed
+from trainer.run import run_ticket
 
 EPOCHS = 4
 
@@ -70,6 +82,80 @@ def test_a_killed_child_repeats_at_most_one_epoch_and_ends_with_the_same_weights
     assert any(event.kind == "resumed" for event in killer.events)
     after = weights_of(tmp_path / CHECKPOINT_FILE)
     assert all(torch.equal(after[name], tensor) for name, tensor in uninterrupted.items())
+
+
+def kill_when(job: BackendJob, due: Callable[[BackendEvent], bool]) -> list[BackendEvent]:
+    """Kill the child with SIGKILL at the first event that is due, and return what it said till then."""
+    said: list[BackendEvent] = []
+    fired: list[int] = []
+
+    def listen(event: BackendEvent) -> None:
+        said.append(event)
+        if due(event) and not fired:
+            for child in psutil.Process().children():
+                if "trainer.ultralytics_backend.child" in child.cmdline():
+                    child.send_signal(signal.SIGKILL)
+                    fired.append(child.pid)
+
+    with pytest.raises(BackendFailed, match="SIGKILL"):
+        run_child(job, listen)
+    assert len(fired) == 1
+    return said
+
+
+def test_a_child_killed_within_an_epoch_goes_on_within_it(
+    dataset: DatasetOnDisk, tmp_path: Path, uninterrupted: dict[str, torch.Tensor]
+) -> None:
+    """The weights resumed with are those kept, the epoch's rest follows, and worker processes change nothing."""
+    job = job_for(dataset, tmp_path, epochs=EPOCHS, export=False, workers=2, checkpoint_minutes=1e-6)
+    said = kill_when(job, lambda event: event.kind == "checkpoint" and event.epoch == 2)
+    kept = {(one.epoch, one.data["images"]): one.data["weights"] for one in said if one.kind == "checkpoint"}
+    assert {(0, 4), (0, 8), (1, 4), (1, 8), (2, 4)} <= set(kept)
+    later: list[BackendEvent] = []
+    run_child(job, later.append)
+    resumed = next(event for event in later if event.kind == "resumed")
+    assert resumed.epoch == 2
+    assert resumed.data["weights"] == kept[(2, resumed.data["images"])]
+    epochs = {event.epoch: event.data for event in (*said, *later) if event.kind == "epoch"}
+    assert sorted(epochs) == [1, 2, 3, 4]
+    rates = [row["learning_rate"] for row in epochs.values()]
+    assert rates[1:] == sorted(rates[1:], reverse=True), "the rate goes on falling where it was"
+    assert epochs[4]["settings"]["workers"] == 2
+    after = weights_of(tmp_path / CHECKPOINT_FILE)
+    assert all(torch.equal(after[name], tensor) for name, tensor in uninterrupted.items())
+
+
+def test_a_torn_newest_checkpoint_falls_back_to_the_one_before(
+    dataset: DatasetOnDisk, tmp_path: Path, uninterrupted: dict[str, torch.Tensor]
+) -> None:
+    """One bit that is not what was written is noticed; the run goes on one epoch earlier, says so, and ends alike."""
+    job = job_for(dataset, tmp_path, epochs=EPOCHS, export=False)
+    kill_when(job, lambda event: event.kind == "epoch" and event.epoch == 3)
+    assert (tmp_path / PREVIOUS_FILE).is_file()
+    newest = tmp_path / CHECKPOINT_FILE
+    before = torch.load(newest, weights_only=True)["epochs"] - 1
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    later: list[BackendEvent] = []
+    run_child(job, later.append)
+    watch, resumed = (next(one for one in later if one.kind == kind) for kind in ("watch", "resumed"))
+    assert "not what was written" in watch.data["why"] or "not a whole checkpoint" in watch.data["why"]
+    assert resumed.epoch == before
+    after = weights_of(newest)
+    assert all(torch.equal(after[name], tensor) for name, tensor in uninterrupted.items())
+
+
+def test_a_checkpoint_of_another_network_is_not_continued(dataset: DatasetOnDisk, tmp_path: Path) -> None:
+    """Where the lineage is the same but the network is not, the first epoch says why it was trained anew."""
+    wider = tmp_path / "wider.yaml"
+    wider.write_text(MODEL.read_text().replace("[24, 3, 2]", "[40, 3, 2]"))
+    run_child(job_for(dataset, tmp_path / "out", epochs=1, export=False, lineage="run/stage-0"))
+    events: list[BackendEvent] = []
+    job = job_for(dataset, tmp_path / "out", epochs=1, export=False, lineage="run/stage-0", start=str(wider))
+    run_child(job, events.append)
+    assert [event.kind for event in events] == ["started", "epoch", "finished"]
+    assert "of another network" in str(events[1].data["not_continued"])
 
 
 def test_a_torn_checkpoint_is_as_good_as_none(dataset: DatasetOnDisk, tmp_path: Path) -> None:
@@ -147,6 +233,18 @@ def test_a_child_dies_with_its_parent(dataset: DatasetOnDisk, tmp_path: Path) ->
     wait_until(
         lambda: not children[0].is_running() or children[0].status() == "zombie", 10, "the child's end"
     )
+
+
+def test_parts_of_epochs_are_uploaded_and_are_no_events_of_the_run(
+    trained: tuple[BackendResult, list[BackendEvent]], tmp_path: Path
+) -> None:
+    """Checkpoints within epochs go the way of all checkpoints; the record and the event segments stay as they are."""
+    store = RunStore(trained[0].weights.read_bytes(), stages=(2,))
+    store.put("plan.json", encode(store.plan.model_copy(update={"checkpoint_minutes": 1e-6})))
+    run_ticket(store.ticket_file(tmp_path), tmp_path / "work", wire=store.wire)
+    assert store.events() == ["started", "epoch", "epoch", "exported", "finished", "finished"]
+    slots = [url for verb, url, _ in store.wire.log if verb == "PUT" and "/checkpoint-" in url]
+    assert len(slots) > 2, "more uploads than epochs"
 
 
 def test_the_job_survives_being_written_and_read(dataset: DatasetOnDisk, tmp_path: Path) -> None:

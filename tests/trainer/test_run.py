@@ -49,6 +49,11 @@ def test_a_run_ends_with_a_candidate_in_the_store(weights: bytes, tmp_path: Path
     assert kept == candidate
     assert record.state == "finished"
     assert [row.epoch for row in record.epochs] == [1, 2]
+    assert all((row.batch, row.image_size, row.workers) == (4, 64, 0) for row in record.epochs)
+    assert all(0 < row.data_wait_share < 1 for row in record.epochs)
+    assert record.data_flow is not None
+    assert record.data_flow.fetched_bytes == sum(map(len, (weights, *store.shards)))
+    assert record.data_flow.hit_rate == 0.0
     assert candidate.parity.images > 0
     assert candidate.latency[0].p50_ms > 0
     assert store.events() == ["started", "epoch", "epoch", "exported", "finished", "finished"]

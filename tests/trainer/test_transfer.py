@@ -19,7 +19,14 @@ from tests.trainer.store import RunStore
 from trainer.errors import TicketRefused, TransferFailed, WrongContent
 from trainer.fetch import ATTEMPTS, Fetcher
 from trainer.journal import Journal
-from trainer.report_back import CheckpointNote, Reporter, fetch_checkpoint, read_note, slot_after
+from trainer.report_back import (
+    CheckpointNote,
+    Reporter,
+    fetch_checkpoint,
+    fetch_newest,
+    read_note,
+    slot_after,
+)
 from trainer.ticket_desk import TicketDesk
 from trainer.wire import HttpWire, WireDown
 
@@ -145,6 +152,42 @@ def test_a_slot_that_is_not_what_the_note_says_is_not_taken(store: RunStore, tmp
     note = CheckpointNote(slot="checkpoint-a.pt", stage=0, epoch=1, sha256="0" * 64, size_bytes=11)
     assert not fetch_checkpoint(desk, note, tmp_path / "checkpoint.pt")
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_the_slot_before_is_taken_where_the_newest_is_not_whole(store: RunStore, tmp_path: Path) -> None:
+    """A newest upload that is torn is refused with its name; the run goes on from the one before and spares it."""
+    file, journal = tmp_path / "checkpoint.pt", journal_of(store)
+    with Reporter(TicketDesk(store.ticket(), store.wire)) as reporter:
+        for epoch in (1, 2):
+            file.write_bytes(f"state {epoch}".encode())
+            reporter.checkpoint(file, stage=0, epoch=epoch, record=journal.record)
+            wait_until(
+                lambda e=epoch: f'"epoch":{e}'.encode() in (store.get("checkpoint.json") or b"")[:99],
+                10,
+                "note",
+            )
+    store.put("checkpoint-b.pt", b"state")
+    desk = TicketDesk(store.ticket(), store.wire)
+    note = read_note(desk)
+    assert note is not None
+    taken, refused = fetch_newest(desk, note, lambda stage: tmp_path / f"stage-{stage}" / "checkpoint.pt")
+    assert taken is not None
+    assert (taken.slot, taken.epoch) == ("checkpoint-a.pt", 1)
+    assert refused == ["checkpoint-b.pt of epoch 2 is not what was uploaded"]
+    assert (tmp_path / "stage-0" / "checkpoint.pt").read_bytes() == b"state 1"
+    with Reporter(desk, next_slot=slot_after(note), before=note) as reporter:
+        reporter.goes_on_from(taken)
+        reporter.checkpoint(file, stage=0, epoch=3, record=journal.record)
+        wait_until(lambda: b'"epoch":3' in (store.get("checkpoint.json") or b""), 10, "note")
+    assert store.get("checkpoint-a.pt") == b"state 1"
+    after = read_note(desk)
+    assert after is not None
+    assert after.previous is not None
+    assert (after.slot, after.previous.slot, after.previous.epoch) == (
+        "checkpoint-b.pt",
+        "checkpoint-a.pt",
+        1,
+    )
 
 
 def test_events_wait_for_a_store_that_is_away(store: RunStore) -> None:

@@ -14,13 +14,17 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 
 
-def prepare(config_folder: Path, *, threads: int, niceness: int) -> None:
+def prepare(
+    config_folder: Path, *, threads: int, niceness: int, expandable_segments: bool = True
+) -> None:
     """Set the environment that ultralytics and torch read at import, and yield to the line's processes.
 
     Args:
         config_folder: where ultralytics may keep its settings file.
         threads: threads for torch; 0 for every core this process may use.
         niceness: added to the process's nice value.
+        expandable_segments: whether CUDA's allocator shall use segments that grow, unless the environment
+            says how it shall work.
     """
     config_folder.mkdir(parents=True, exist_ok=True)
     os.environ.update(
@@ -36,7 +40,8 @@ def prepare(config_folder: Path, *, threads: int, niceness: int) -> None:
         OMP_WAIT_POLICY="PASSIVE",
         GOMP_SPINCOUNT="0",
     )
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    if expandable_segments:
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     os.nice(niceness)
 
 

@@ -49,6 +49,20 @@ _LEVELS: dict[str, dict[str, float]] = {
         "fliplr": 0.5,
         "mosaic": 1.0,
     },
+    "heavy": {
+        **_OFF,
+        "hsv_h": 0.015,
+        "hsv_s": 0.7,
+        "hsv_v": 0.5,
+        "degrees": 5.0,
+        "translate": 0.1,
+        "scale": 0.7,
+        "fliplr": 0.5,
+        "mosaic": 1.0,
+        "mixup": 0.15,
+        "cutmix": 0.15,
+        "copy_paste": 0.3,
+    },
 }
 _FIXED: dict[str, Any] = {
     "task": "detect",
@@ -58,7 +72,6 @@ _FIXED: dict[str, Any] = {
     "name": "ultralytics",
     "exist_ok": True,
     "warmup_momentum": 0.9,
-    "deterministic": False,
     "amp": False,
     "val": False,
     "plots": False,
@@ -67,19 +80,22 @@ _FIXED: dict[str, Any] = {
     "verbose": False,
 }
 """What no job changes: no validation, plots, early stop or probes during training."""
-_NOT_NAMING = {
-    "start",
-    "dataset",
-    "out",
-    "threads",
-    "workers",
-    "cache",
-    "resume",
-    "export",
-    "parity_images",
-    "niceness",
-    "memory_share",
+_NAMING = {
+    "class_names",
+    "epochs",
+    "learning_rate",
+    "final_lr_share",
+    "warmup_epochs",
+    "weight_decay",
+    "optimizer",
+    "freeze_layers",
+    "augmentation",
+    "seed",
+    "deterministic",
+    "lineage",
 }
+"""What names a job in its checkpoints. All else may differ between two attempts at it: machine and folders,
+and what a rung of the memory ladder changes (batch, precision, image size, single augmentations)."""
 _MIXES = ("mosaic", "mixup", "cutmix", "copy_paste")
 _CLOSE_MOSAIC_SHARE = 0.25
 
@@ -112,22 +128,34 @@ def overrides_of(job: BackendJob, *, masked: bool, device: str) -> dict[str, Any
         # Adam's step is as long for a bias at rate 0.1 as for any other, so only SGD gets the bias warm-up.
         "warmup_bias_lr": 0.1 if job.optimizer == "SGD" else 0.0,
         "freeze": job.freeze_layers or None,
+        "deterministic": job.deterministic,
+        "compile": job.compile and device != "cpu",
         "seed": job.seed,
         "workers": job.workers,
         "cache": False if job.cache == "none" else job.cache,
         "device": device,
-        "close_mosaic": round(job.epochs * _CLOSE_MOSAIC_SHARE) if augmentation["mosaic"] else 0,
+        "close_mosaic": round(job.epochs * _CLOSE_MOSAIC_SHARE) if any(map(augmentation.get, _MIXES)) else 0,
         **augmentation,
     }
+
+
+def clipped_to(job: BackendJob, images: int, devices: int = 1) -> BackendJob:
+    """Return the job with a batch that the data fill and that devices share evenly.
+
+    Accumulation keeps the recipe's images a step as far as an epoch has them: a step never spans two epochs.
+    """
+    most = max(min(job.batch, images) // devices, 1) * devices
+    batches = -(-images // most)
+    accumulation = max(min(round(job.batch * job.accumulation / most), batches), 1)
+    return job.model_copy(update={"batch": most, "accumulation": accumulation})
 
 
 def fingerprint_of(job: BackendJob) -> str:
     """Name a job by what decides its outcome, so that a checkpoint of another job is never continued.
 
-    Threads, folders, workers and cache may differ between the first and the second attempt; a `.pt` start
-    counts by its content.
+    A `.pt` start counts by its content, unless the job's lineage names it.
     """
-    data = job.model_dump_json(exclude=_NOT_NAMING)
+    data = job.model_dump_json(include=_NAMING)
     if job.lineage:
         return hashlib.sha256(data.encode()).hexdigest()
     start = Path(job.start)

@@ -1,33 +1,38 @@
-"""Train: ultralytics' own detection trainer, with our data, loss, checkpoints and resume.
+"""Do a training job: check what it starts from, find where it was, and train the rest.
 
-What is taken away: dataset scans, validation and plots during training, AMP probes that download, the
-thread limit, torn checkpoints. What ultralytics does well (augmentation, assignment, schedules, EMA) stays.
+(1) Refuse a dataset made for another class list; clip a batch that is larger than the data.
+(2) Find the newest checkpoint that can be continued; say why one cannot.
+(3) When its last epoch was done already, train nothing.
+(4) Train; then the checkpoint before the last has served.
 """
 
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
 from torch import nn
-from ultralytics.data.build import build_dataloader
-from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils.torch_utils import unwrap_model
 
-from trainer.backend_job import CHECKPOINT_FILE, EVENTS_FILE, BackendEvent, BackendJob
-from trainer.ultralytics_backend import checkpoint
-from trainer.ultralytics_backend.data import IndexedDataset
-from trainer.ultralytics_backend.environment import usable_threads
-from trainer.ultralytics_backend.losses import MASK_KEY, class_mask, masked_criterion
+from trainer.backend_job import EVENTS_FILE, PREVIOUS_FILE, BackendEvent, BackendJob
+from trainer.dataset import open_dataset
+from trainer.errors import DatasetRefused
+from trainer.ultralytics_backend import checkpoint, ranks, settings, tracking
+from trainer.ultralytics_backend.core import Emit, OnMoment, WhetstoneTrainer
 
-Emit = Callable[[BackendEvent], None]
+__all__ = ["WhetstoneTrainer", "train"]
 
 
-class WhetstoneTrainer(DetectionTrainer):
-    """Be ultralytics' trainer for one `BackendJob`.
+def train(
+    job: BackendJob,
+    overrides: dict[str, Any],
+    model: nn.Module,
+    emit: Emit,
+    fingerprint: str,
+    on_moment: OnMoment | None = None,
+) -> nn.Module:
+    """Train to the last epoch, from a checkpoint if there is one, and return the averaged model.
+
+    A run whose last epoch was done before it was killed trains nothing and returns its model.
 
     Args:
         job: the work.
@@ -35,168 +40,77 @@ class WhetstoneTrainer(DetectionTrainer):
         model: the network to train, its head as long as the class list.
         emit: told about every epoch.
         fingerprint: names the job in checkpoints.
+        on_moment: hears every moment of training as it begins, with the trainer.
+
+    Raises:
+        DatasetRefused: the dataset was made for another class list.
+        LossNotFinite: the loss stopped being a number again and again.
     """
-
-    def __init__(
-        self, job: BackendJob, overrides: dict[str, Any], model: nn.Module, emit: Emit, fingerprint: str
-    ) -> None:
-        self.job = job
-        self.emit = emit
-        self.fingerprint = fingerprint
-        self.epoch_started = 0.0
-        super().__init__(overrides=overrides)
-        # NHWC is a quarter faster on processors; ultralytics does the same on CUDA by itself.
-        self.model = model.to(memory_format=torch.channels_last)
-        torch.set_num_threads(usable_threads(job.threads))  # ultralytics took one away in its CPU path
-
-    # What ultralytics would do with files, networks and validation -----------------------------------------
-
-    def get_dataset(self) -> dict[str, Any]:
-        """Describe our dataset in place of a yaml that ultralytics would check and scan."""
-        names = dict(enumerate(self.job.class_names))
-        folder = str(self.job.dataset)
-        return {"train": folder, "val": folder, "names": names, "nc": len(names), "channels": 3}
-
-    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> IndexedDataset:
-        """Return the training images with their augmentation."""
-        cache = None if self.args.cache in {False, None} else self.args.cache
-        return IndexedDataset(
-            img_path=img_path, imgsz=self.args.imgsz, batch_size=batch or self.batch_size, augment=True,
-            hyp=self.args, rect=False, cache=cache, stride=32, data=self.data, task="detect",
-        )  # fmt: skip
-
-    def get_dataloader(
-        self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
-    ) -> Any:
-        """Return the training loader, also where ultralytics asks for one to validate with."""
-        if mode == "val":
-            return self.train_loader
-        dataset = self.build_dataset(dataset_path, mode, batch_size)
-        return build_dataloader(
-            dataset, batch=batch_size, workers=self.args.workers, shuffle=True, rank=rank, device=self.device
-        )
-
-    def _build_train_pipeline(self) -> None:
-        """Build loaders and optimizer; built again, ultralytics is halving the batch for want of memory."""
-        again = self.optimizer is not None
-        super()._build_train_pipeline()
-        if again:
-            data = {"reason": "out of memory", "batch": self.batch_size, "accumulation": self.accumulate}
-            self.emit(BackendEvent("rung", self.epoch + 1, data))
-
-    def get_validator(self) -> Any:
-        """Return a stand-in: the gate validates, through `detection/`."""
-        return _NoValidator()
-
-    def validate(self) -> tuple[dict[str, float], None]:
-        """Skip validation; no fitness also means no early stop."""
-        return {}, None
-
-    def final_eval(self) -> None:
-        """Skip the validation of a best.pt that is never written."""
-
-    def save_metrics(self, metrics: dict[str, float]) -> None:
-        """Skip the CSV file: the epoch event carries the same numbers."""
-
-    # Law 9 -------------------------------------------------------------------------------------------------
-
-    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Add the mask of classes that each image's labels speak of."""
-        known = self.train_loader.dataset.known_classes
-        batch = super().preprocess_batch(batch)
-        batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
-        mask = class_mask([known[file] for file in batch["im_file"]], len(self.job.class_names))
-        if mask is not None:
-            batch[MASK_KEY] = mask.to(self.device)
-        return batch
-
-    def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Let Adam step in one kernel on processors too; ultralytics does so on CUDA alone."""
-        optimizer = super().build_optimizer(*args, **kwargs)
-        if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
-            for group in optimizer.param_groups:
-                group["fused"], group["foreach"] = True, False
-        return optimizer
-
-    # Checkpoints -------------------------------------------------------------------------------------------
-
-    def resume_training(self, ckpt: Any) -> None:
-        """Go on from our own checkpoint, if this job left one."""
-        model = unwrap_model(self.model)
-        model.criterion = masked_criterion(model)
-        if not self.job.resume:
-            return
-        state = checkpoint.load_checkpoint(self.job.out / CHECKPOINT_FILE, self.fingerprint)
-        if state is not None:
-            checkpoint.restore(self, state)
-            _tell_again(self.job, state, self.emit)
-            self.emit(BackendEvent("resumed", self.start_epoch))
-
-    def _model_train(self) -> None:
-        super()._model_train()
-        if self.train_loader.num_workers == 0:
-            # The order of an epoch's images follows from seed and epoch alone, so resuming repeats it;
-            # worker processes have drawn ahead already and would cost seconds to start again.
-            self.train_loader.reset()
-            self.train_loader.generator.manual_seed(self.job.seed * 1_000_003 + self.epoch)
-        self.epoch_started = time.monotonic()
-
-    def save_model(self) -> bool:
-        """Write the complete checkpoint, then say that the epoch is done."""
-        event = self._epoch_event()
-        path = self.job.out / CHECKPOINT_FILE
-        checkpoint.save_checkpoint(path, self, self.fingerprint, event.to_line())
-        self.emit(event)
-        return True
-
-    def _epoch_event(self) -> BackendEvent:
-        seconds = time.monotonic() - self.epoch_started
-        cuda = self.device.type == "cuda"
-        data = {
-            "epochs": self.epochs,
-            "seconds": round(seconds, 3),
-            "images_per_second": round(len(self.train_loader.dataset) / max(seconds, 1e-6), 2),
-            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-            "losses": {name: round(float(value), 5) for name, value in (self.tloss or {}).items()},
-            "peak_memory_bytes": torch.cuda.max_memory_reserved() if cuda else 0,
-        }
-        return BackendEvent("epoch", self.epoch + 1, data)
-
-
-class _NoValidator:
-    """Stand where ultralytics looks for a validator's metric names."""
-
-    class metrics:  # noqa: N801 - ultralytics reads this attribute
-        """Name no metrics."""
-
-        keys: ClassVar[list[str]] = []
-
-    dataloader: Any = None
-
-
-def train(
-    job: BackendJob, overrides: dict[str, Any], model: nn.Module, emit: Emit, fingerprint: str
-) -> nn.Module:
-    """Train to the last epoch, from a checkpoint if there is one, and return the averaged model.
-
-    A run whose last epoch was done before it was killed trains nothing and returns its model.
-    """
-    path = job.out / CHECKPOINT_FILE
-    if not job.resume:
-        path.unlink(missing_ok=True)
-    state = checkpoint.load_checkpoint(path, fingerprint)
-    if state is not None and state["epoch"] + 1 >= job.epochs:
-        model.load_state_dict(state["ema"])
-        _tell_again(job, state, emit)
-        emit(BackendEvent("resumed", state["epoch"] + 1))
+    if not ranks.is_first():
+        emit = _say_nothing
+    ranks.join(cuda=overrides["device"] != "cpu")
+    # (1)
+    job, overrides = _clipped(job, overrides, emit)
+    # (2)
+    found, refused = _found(job, fingerprint, model, emit)
+    # (3)
+    if found is not None and found["epochs"] >= job.epochs:
+        model.load_state_dict(checkpoint.averaged_weights(found))
+        emit(BackendEvent("resumed", job.epochs, {"images": 0, "weights": found["weights"]}))
+        ranks.leave()
         return model
-    del state
-    # The trainer hangs its own settings on the model it is given; what leaves here must not carry them.
+    # (4) The trainer hangs its own settings on the model it is given; what leaves here must not carry them.
     averaged = copy.deepcopy(model)
     trainer = WhetstoneTrainer(job, overrides, model, emit, fingerprint)
+    trainer.found, trainer.not_continued, trainer.on_moment = found, refused, on_moment
+    tracking.attach(trainer, job)
     trainer.train()
     averaged.load_state_dict(trainer.ema.ema.state_dict())
+    trainer.pulse.close()
+    ranks.leave()
+    if ranks.is_first():
+        (job.out / PREVIOUS_FILE).unlink(missing_ok=True)
     return averaged
+
+
+def _clipped(job: BackendJob, overrides: dict[str, Any], emit: Emit) -> tuple[BackendJob, dict[str, Any]]:
+    dataset = open_dataset(job.dataset)
+    if dataset.class_names != job.class_names:
+        raise DatasetRefused(
+            expected=f"a dataset for the classes {list(job.class_names)}",
+            got=f"one for {list(dataset.class_names)}", where=str(job.dataset),
+            now="Write the dataset again for the class list of the plan.",
+        )  # fmt: skip
+    fitting = settings.clipped_to(job, dataset.train_images, ranks.world())
+    if fitting == job:
+        return job, overrides
+    why = (
+        f"{dataset.train_images} training images are fewer than a step of {job.batch} times"
+        f" {job.accumulation} holds: {fitting.batch} times {fitting.accumulation} are taken"
+    )
+    emit(BackendEvent("watch", 0, {"kind": "batch", "why": why}))
+    return fitting, {**overrides, "batch": fitting.batch, "nbs": fitting.batch * fitting.accumulation}
+
+
+def _found(
+    job: BackendJob, fingerprint: str, model: nn.Module, emit: Emit
+) -> tuple[checkpoint.State | None, list[str]]:
+    """Return the checkpoint to go on from, if any, and why newer ones are not; an older one is told."""
+    if not job.resume:
+        if ranks.is_first():
+            checkpoint.remove_checkpoints(job.out)
+        return None, []
+    state, refused = checkpoint.newest_checkpoint(job.out, fingerprint, model)
+    ranks.wait_for_all()  # nothing is moved while another process may still read it
+    if ranks.is_first():
+        checkpoint.settle(job.out, state is not None, refused)
+    if state is None:
+        return None, refused
+    for why in refused:
+        data = {"kind": "checkpoint", "why": f"an older one is continued, since {why}"}
+        emit(BackendEvent("watch", state["epochs"], data))
+    _tell_again(job, state, emit)
+    return state, []
 
 
 def _tell_again(job: BackendJob, state: dict[str, Any], emit: Emit) -> None:
@@ -204,7 +118,11 @@ def _tell_again(job: BackendJob, state: dict[str, Any], emit: Emit) -> None:
 
     On another machine nobody knows whether it was said; saying it twice changes nothing in the record.
     """
-    line = state.get("told", "")
+    line = state["told"]
     events = job.out / EVENTS_FILE
     if line and not (events.is_file() and line in events.read_text()):
         emit(BackendEvent.from_line(line))
+
+
+def _say_nothing(_event: BackendEvent) -> None:
+    """Leave it to the first process."""
