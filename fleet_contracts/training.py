@@ -234,6 +234,8 @@ class TrainPlan(WireDocument):
     watch: WatchPolicy = WatchPolicy()
     precisions: tuple[Precision, ...] = ("fp32",)
     """Number formats to export and judge, each as a file of its own."""
+    format_seconds: Annotated[float, Field(gt=0.0)] = 45.0
+    """What making one of them may take: longer means more layers tried in full precision."""
     tracking: Tracking | None = None
     predicted: Prediction | None = None
     considered: tuple[Considered, ...] = ()

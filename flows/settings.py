@@ -186,6 +186,8 @@ class RecipeSettings(Section):
     watch: WatchSettings = WatchSettings()
     precisions: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("fp32",)
     """Number formats to export, each judged as a file of its own."""
+    format_seconds: Annotated[float, Field(gt=0, le=3600)] = 45.0
+    """What making one of them may take; longer means more layers tried in full precision."""
 
     @model_validator(mode="after")
     def _stages_end_at_the_target(self) -> Self:
@@ -294,6 +296,14 @@ class TaskSettings(Section):
         return self
 
 
+class MoneySettings(Section):
+    """Bound what all runs together may cost, in dollars, 0 for no bound; a single run has its task's limits."""
+
+    per_month: Annotated[float, Field(ge=0)] = 0.0
+    warn_share: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of a bound from which on a person is warned."""
+
+
 class Settings(Section):
     """Hold the settings of one installation."""
 
@@ -304,6 +314,7 @@ class Settings(Section):
     prefect: PrefectSettings = PrefectSettings()
     labels: LabelSettings = LabelSettings()
     tracking: TrackingSettings = TrackingSettings()
+    money: MoneySettings = MoneySettings()
     tasks: dict[TaskId, TaskSettings] = Field(default_factory=dict)
     grant_minutes: Positive = 15
     sweep_seconds: Annotated[float, Field(gt=0)] = 20.0

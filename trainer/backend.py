@@ -91,8 +91,8 @@ def run_to_end(
     Args:
         job: the work, with `resume` set.
         on_event: told about every event.
-        restarts: starts in a row that may die without keeping more of the training; those for want of memory do
-            not count, since the ladder ends.
+        restarts: starts in a row that may die without keeping more of the training; those for want of memory
+            do not count, since the ladder ends.
         stop: when set, the child is killed and no other is started.
         ladder: how far the job may be changed for want of memory, and what was changed before.
 
@@ -122,13 +122,14 @@ def run_to_end(
             if not error.resumable or stopped:
                 raise
             if isinstance(error, MemoryExhausted) and error.trouble.moment != "export":
-                descent.step_down(_placed(error.trouble, best))
+                descent.step_down(_placed(error.trouble, best[0]))
                 continue
             # An export that had no room has it in a fresh process, which trains nothing before.
             if left <= 0:
                 raise
             left -= 1
-            _log.warning("trainer.child_restarted exit_code=%s epoch=%s left=%s", error.exit_code, best[0], left)
+            at = best[0]
+            _log.warning("trainer.child_restarted exit_code=%s epoch=%s left=%s", error.exit_code, at, left)
 
 
 def export_weights(

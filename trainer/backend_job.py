@@ -98,6 +98,8 @@ class BackendJob(_Settings):
     expandable_segments: bool = True
     """Ask CUDA's allocator for segments that grow, which leaves less memory unusable between blocks."""
     precisions: tuple[Precision, ...] = ("fp32",)
+    format_seconds: Annotated[float, Field(gt=0.0)] = 45.0
+    """For making one format: calibrating, choosing and searching together."""
     tracking: Tracking | None = None
     watch: WatchPolicy = WatchPolicy()
     host_budget_bytes: Count = 0

@@ -98,9 +98,10 @@ class Vigil:
         ):
             return None
         return Trouble(
-            kind="host", seen_bytes=self._used, limit_bytes=self._limit_now(), cause=(told and told.cause) or cause,
-            asked_bytes=told.asked_bytes if told else 0, message=log[-500:],
+            kind="host", seen_bytes=self._used, limit_bytes=self._limit_now(),
+            cause=(told and told.cause) or cause, asked_bytes=told.asked_bytes if told else 0,
             error=signal.Signals(-exit_code).name if exit_code < 0 else f"exit status {exit_code}",
+            message=log[-500:],
         )  # fmt: skip
 
     def _limit_now(self) -> int:

@@ -72,7 +72,7 @@ def job_of(run: StageRun, stage: int, start: Path) -> BackendJob:
         "workers": workers_after(run.journal.record.watch, stage, plan.workers),
         "precision": "auto" if plan.amp else "fp32", "resume": True,
         "export": stage == len(plan.stages) - 1, "lineage": f"{plan.run_id}/stage-{stage}",
-        "precisions": plan.precisions,
+        "precisions": plan.precisions, "format_seconds": plan.format_seconds,
         "watch": plan.watch,
         "devices": plan.devices, "compile": plan.compile, "deterministic": plan.deterministic,
         "validate_every": plan.validate_every, "checkpoint_minutes": plan.checkpoint_minutes,

@@ -15,7 +15,6 @@ from demo.errors import StationStuck
 from demo.images.layout import ImageFolder, ImageRow
 from demo.images.settings import ImagesSettings
 from demo.loop.glance import Glance, look
-from demo.loop.outcome import run_document
 from demo.loop.served import ServedModel, fetch_served
 from demo.loop.state import DemoState
 from demo.pictures import LabelledFile, Predicted, predict_files, read_picture
@@ -26,10 +25,11 @@ from detection.metrics.recall import recall_at
 from fleet_contracts import decode, keys
 from fleet_contracts.judging import Candidate
 from fleet_contracts.samples import DecisionRules
-from fleet_contracts.training import RunRecord, TrainPlan
 from flows.context import Context
 from flows.files import write_file
 from flows.retrain.candidates import onnx_name
+from flows.tracking.gather import story_of
+from flows.tracking.story import Story
 
 _PICTURES = 6
 
@@ -55,8 +55,7 @@ class ImagesOutcome:
     after: dict[str, SplitFigures]
     pictures: tuple[Compared, ...]
     glance: Glance
-    plan: TrainPlan | None
-    record: RunRecord | None
+    run: Story
     seconds: float
 
 
@@ -87,8 +86,7 @@ def measure_images(
         after={split: pair[1] for split, pair in figures.items()},
         pictures=tuple(compared),
         glance=glance,
-        plan=run_document(ctx, glance, TrainPlan, "plan.json"),
-        record=run_document(ctx, glance, RunRecord, "run.json"),
+        run=story_of(ctx, settings.task_id, glance.run.run_id),
         seconds=(state.served_at - state.first_frame_at).total_seconds(),
     )
 

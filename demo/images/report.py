@@ -9,7 +9,8 @@ from demo.images.outcome import ImagesOutcome
 from demo.images.settings import ImagesSettings
 from demo.loop.report import gate_table, upload_table
 from demo.loop.state import DemoState
-from demo.report.curve import CurveText, write_learning_curve
+from demo.report.curve import FILE_NAME as RUN_PICTURE
+from demo.report.curve import draw_run
 from demo.report.page import Page, Picture, Table, write_page
 from demo.report.pictures import write_side_by_side
 from demo.report.summary import Figure, write_summary
@@ -19,7 +20,7 @@ NOTE = (
     "The folder's labels/ played the human labeller. new_val and base_val were read once, after the verdict; "
     "thresholds and the gate used a part cut from the snapshot and from base_train."
 )
-_SHEET, _CURVE = "missed-then-found.png", "learning-curve.png"
+_SHEET = "missed-then-found.png"
 _TITLES = {"new_val": "new boards (new_val)", "base_val": "old boards (base_val)"}
 
 
@@ -55,7 +56,7 @@ def images_tables(report: ImagesReport) -> tuple[Table, ...]:
     """Return what the demo tells in tables."""
     outcome = report.outcome
     return (_figures_table(report), _class_table(report), _board_table(report), _run_table(report),
-            *training_tables(outcome.plan, outcome.record, outcome.glance.gate),
+            *training_tables(outcome.run.plan, outcome.run.record, outcome.glance.gate),
             upload_table(outcome.glance), gate_table(outcome.glance))  # fmt: skip
 
 
@@ -64,16 +65,14 @@ def write_images_report(folder: Path, report: ImagesReport) -> Path:
     outcome = report.outcome
     folder.mkdir(parents=True, exist_ok=True)
     write_side_by_side(folder / _SHEET, outcome.pictures, report.class_names)
-    epochs = outcome.record.epochs if outcome.record else ()
-    run_id = outcome.glance.run.run_id
-    write_learning_curve(folder / _CURVE, epochs, CurveText(f"Training losses of {run_id}"))
     write_summary(folder, images_figures(report))
-    pictures = (
+    pictures = [
         Picture(_SHEET, "new_val: what is there, what the first release found, what the candidate finds."),
-        Picture(_CURVE, "The learning curve of the run."),
-    )
+    ]
+    if draw_run(folder, outcome.run):
+        pictures.append(Picture(RUN_PICTURE, "The training."))
     verdict = "The gate promoted the candidate." if outcome.promoted else "The gate refused the candidate."
-    page = Page("Whetstone: real images", (NOTE, verdict), images_tables(report), pictures)
+    page = Page("Whetstone: real images", (NOTE, verdict), images_tables(report), tuple(pictures))
     return write_page(folder, page)
 
 
@@ -121,7 +120,7 @@ def _run_table(report: ImagesReport) -> Table:
     rows = (
         ("verdict", "promoted" if outcome.promoted else "refused"),
         ("first frame to new release on every box, or to the refusal", f"{outcome.seconds:.0f} s"),
-        ("epochs", str(len(outcome.record.epochs) if outcome.record else 0)),
+        ("epochs", str(len(outcome.run.record.epochs) if outcome.run.record else 0)),
         ("releases", f"{state.base_version} before, {state.new_version or 'none'} now"),
         ("examples uploaded", str(outcome.glance.mined)),
         ("times the demo was started in this folder", str(state.starts)),

@@ -119,6 +119,8 @@ def task_spec(data: ImageFolder, model: Path, settings: ImagesSettings) -> TaskS
         replay_limit=training.replay_images,
         seed=settings.seed,
         threads=training.threads,
+        validate_every=training.validate_every,
+        precisions=training.precisions,
     )
     task = TaskSettings(
         channel=settings.channel,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from demo.loop.settings import NOISY_MACHINE
+from fleet_contracts.training import Precision
 
 # The first champion learnt from the very images that became golden, so its figure there is flattered.
 GATE = NOISY_MACHINE.model_copy(update={"max_golden_loss": 0.04, "max_golden_loss_worst": 0.08})
@@ -19,6 +20,9 @@ class ImagesTraining:
     learning_rate: float = 7e-4
     image_size: int = 320
     threads: int = 2
+    validate_every: int = 2
+    """Epochs between two measurements of the loss on validation images."""
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
     replay_images: int = 420
     """Old images that are trained on again, so that the new model does not forget."""
     golden_images: int = 100

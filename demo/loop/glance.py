@@ -40,7 +40,6 @@ class RunGlance:
     attempts: int = 0
     reason: str = ""
     snapshot_id: str = ""
-    task_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +173,7 @@ def _run(session: Session, task_id: str) -> RunGlance:
     ).first()
     if row is None:
         return RunGlance()
-    return RunGlance(row.run_id, row.state, row.attempts, row.reason, row.snapshot_id, row.task_id)
+    return RunGlance(row.run_id, row.state, row.attempts, row.reason, row.snapshot_id)
 
 
 def _candidate(session: Session, task_id: str) -> CandidateGlance | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from sqlalchemy import func, select
@@ -22,15 +21,13 @@ from demo.measure import UNSEEN_SEED, PartSet, by_kind, predict, thresholds_of
 from demo.report.pictures import Compared, choose_most_changed
 from detection import Detections
 from detection.metrics.recall import recall_at
-from fleet_contracts import decode, keys
 from fleet_contracts.samples import DecisionRules
-from fleet_contracts.training import RunRecord, TrainPlan
 from flows.context import Context
 from flows.database.schema import SightingRow
-from flows.errors import StoreMissing
+from flows.tracking.gather import story_of
+from flows.tracking.story import Story
 
 _PICTURES = 8
-Document = TypeVar("Document", TrainPlan, RunRecord)
 Recalls = dict[str, dict[str, float]]
 """Recall by mix, then by kind and `all`."""
 
@@ -43,8 +40,7 @@ class Outcome:
     after: Recalls
     pictures: tuple[Compared, ...]
     glance: Glance
-    plan: TrainPlan | None
-    record: RunRecord | None
+    run: Story
     seconds: float
     frames_dropped: int
     examples_lost: int
@@ -73,8 +69,7 @@ def measure_outcome(ctx: Context, settings: LoopSettings, state: DemoState, work
         after=recalls_of(models.after.onnx, models.after.rules, settings),
         pictures=tuple(compare_models(models, settings)),
         glance=glance,
-        plan=run_document(ctx, glance, TrainPlan, "plan.json"),
-        record=run_document(ctx, glance, RunRecord, "run.json"),
+        run=story_of(ctx, task, glance.run.run_id),
         seconds=_seconds(state),
         frames_dropped=frames_dropped(glance),
         examples_lost=examples_lost(ctx, task, glance),
@@ -147,17 +142,6 @@ def examples_lost(ctx: Context, task_id: str, glance: Glance) -> int:
 def kinds_told() -> tuple[str, ...]:
     """Return the rows of the recall table: all kinds together, then each."""
     return ("all", *ALL_CLASSES)
-
-
-def run_document(ctx: Context, glance: Glance, kind: type[Document], name: str) -> Document | None:
-    """Return what lies of the newest run under a name, None where nothing was written of it yet."""
-    if not glance.run.run_id:
-        return None
-    key = keys.run(glance.run.task_id, glance.run.run_id, name)
-    try:
-        return decode(kind, ctx.store.get(key), where=key)
-    except StoreMissing:
-        return None
 
 
 def _seconds(state: DemoState) -> float:

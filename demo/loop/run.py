@@ -30,6 +30,7 @@ from demo.loop.story import Stage, Story
 from flows.champion import Entry
 from flows.context import Context
 from flows.settings import RecipeSettings, TaskSettings
+from trainer.memory.simulator import ENVIRONMENT, SimulatedMemory
 
 
 def run_line_demo(
@@ -52,7 +53,7 @@ def run_line_demo(
             show.note(f"going on in {folder}, start {state.starts}")
         # (2) the services
         show.note("starting object store, release server, broker, Prefect server and worker, ingest")
-        ctx = stack.enter_context(running_services(folder))
+        ctx = stack.enter_context(running_services(folder, card_environment(settings.training.short_card)))
         show.note(f"services are up; Prefect: {ctx.settings.prefect.api_url.removesuffix('/api')}")
         # (3) the task up to its first release
         spec = _task_spec(folder, settings, weights)
@@ -92,6 +93,11 @@ def _play(stage: Stage, state: DemoState, stack: ExitStack) -> DemoState:
     return story.play()
 
 
+def card_environment(card: SimulatedMemory | None) -> dict[str, str]:
+    """Return what makes every training meet a simulated card."""
+    return {} if card is None else {ENVIRONMENT: card.model_dump_json()}
+
+
 def _task_spec(folder: Path, settings: LoopSettings, weights: Path) -> TaskSpec:
     training = settings.training
     recipe = RecipeSettings(
@@ -103,6 +109,9 @@ def _task_spec(folder: Path, settings: LoopSettings, weights: Path) -> TaskSpec:
         replay_limit=training.replay_images,
         seed=settings.seed,
         threads=training.threads,
+        validate_every=training.validate_every,
+        precisions=training.precisions,
+        format_seconds=training.format_seconds,
     )
     task = TaskSettings(
         channel=settings.channel,

@@ -9,10 +9,20 @@ from dataclasses import dataclass, field
 
 from demo.line.defects import NEW_KIND
 from demo.line.script import FIRST_CLASSES
+from fleet_contracts.training import Precision
 from trainer.gate.settings import GateSettings
+from trainer.memory.simulator import SimulatedMemory, Surge
 
 # Lines, boxes and services share the cores with the gate, so a model's time can double by chance.
-NOISY_MACHINE = GateSettings(max_latency_ratio=3.0, latency_slack_ms=12.0)
+NOISY_MACHINE = GateSettings(
+    max_latency_ratio=3.0, latency_slack_ms=12.0, ship=("int8", "fp16", "fp32")
+)
+
+
+# It holds a step of four parts and not one of eight, and is short late in training only.
+CARD_TOO_SMALL = SimulatedMemory(
+    card_bytes=128 * 2**20, half_share=1.0, surges=(Surge(moment="backward", epoch=16, step=9),)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +54,12 @@ class Training:
     learning_rate: float = 1e-3
     image_size: int = 192
     threads: int = 2
+    validate_every: int = 3
+    """Epochs between two measurements of the loss on validation parts."""
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+    format_seconds: float = 15.0
+    short_card: SimulatedMemory | None = CARD_TOO_SMALL
+    """The card that training meets; None for the processor as it is."""
     threshold: int = 200
     """Verified new labels that start a training."""
     replay_images: int = 220

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,13 +49,18 @@ class TaskSpec:
 
 
 @contextmanager
-def running_services(folder: Path) -> Iterator[Context]:
+def running_services(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[Context]:
     """Run `whetstone up` on a folder as a process of its own, kept alive until the block ends.
+
+    Args:
+        folder: of the installation.
+        environment: variables for the services and all they start.
 
     Raises:
         StationStuck: the services do not come up.
     """
-    up = Service(name="up", command=(sys.executable, "-m", "flows.up", "--folder", str(folder)), probe=always)
+    command = (sys.executable, "-m", "flows.up", "--folder", str(folder))
+    up = Service(name="up", command=command, probe=always, env=dict(environment or {}))
     with Keeper(folder / "demo" / "keeper", (up,)):
         deadline = time.monotonic() + UP_SECONDS
         while not _is_ready(folder):

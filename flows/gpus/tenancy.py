@@ -31,7 +31,8 @@ FOREVER = timedelta(days=365)
 class Need:
     """Say what a run needs of a machine; minutes are those of the machine it was planned for.
 
-    `fits` tells whether an offer may be taken, `speed_of` how fast it is next to the planned one.
+    `fits` tells whether an offer may be taken, `speed_of` how fast it is next to the planned one, `spot`
+    whether machines may be taken that can be taken away.
     """
 
     task_id: str
@@ -44,6 +45,7 @@ class Need:
     epoch: float
     fits: Callable[[GpuOffer], bool]
     speed_of: Callable[[GpuOffer], float] = lambda _: 1.0
+    spot: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ class Tenant:
                 away = error
                 continue
             for offer in filter(self._need.fits, offers):
-                ways = (_Place(offer, spot=False), _Place(offer, spot=True))
+                ways = [_Place(offer, spot=kind) for kind in ((False, True) if self._need.spot else (False,))]
                 found += [one for one in ways if one.price is not None and self._is_in_cap(one.price)]
         if not found and away is not None:
             raise away

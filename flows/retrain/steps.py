@@ -26,6 +26,7 @@ from flows.context import Context
 from flows.database.schema import ChampionRow, RunRow
 from flows.errors import CannotStart, StoreMissing
 from flows.gpus.leases import LeaseBook
+from flows.gpus.money import Budget
 from flows.gpus.providers import providers
 from flows.planning.gather import Wanted, gather, offers_of
 from flows.planning.lineage import record_of
@@ -111,7 +112,14 @@ def train(ctx: Context, plan: TrainPlan, told: Callable[[RunEvent], None], provi
         {"sha256": shard.sha256, "size_bytes": shard.size_bytes} for shard in snapshot.shards
     )
     inputs = tickets.Inputs(shards, runs.start_with(ctx, plan.task_id, plan.start.sha256))
-    Training(ctx, plan, inputs, Ground(provider, LeaseBook(ctx.database), told)).wait()
+    ground = Ground(provider, LeaseBook(ctx.database), told, budget=budget_of(ctx, plan.task_id))
+    Training(ctx, plan, inputs, ground).wait()
+
+
+def budget_of(ctx: Context, task_id: str) -> Budget:
+    """Return what one run of a task, and all runs of a month together, may cost."""
+    money, limits = ctx.settings.money, ctx.settings.task(task_id).limits
+    return Budget(limits.dollars or 0.0, money.per_month, money.warn_share)
 
 
 def judge(ctx: Context, plan: TrainPlan) -> tuple[candidates.Collected, GateReport]:

@@ -82,6 +82,7 @@ def need_of(plan: TrainPlan, now: datetime) -> Need:
         cold_start=COLD_MINUTES,
         epoch=minutes / sum(stage.epochs for stage in plan.stages),
         fits=lambda offer: fits(plan, offer),
+        spot=plan.spot,
     )
 
 

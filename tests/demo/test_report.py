@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from demo.report.curve import CurveText, write_learning_curve
+from demo.report.curve import FILE_NAME, draw_run
 from demo.report.page import Page, Picture, Table, write_page
 from demo.report.pictures import Compared, choose_most_changed, write_side_by_side
 from demo.report.summary import write_summary
@@ -16,7 +16,8 @@ from demo.report.training import training_tables
 from detection import Detections
 from detection.metrics.matching import GroundTruth
 from fleet_contracts.judging import GateReport
-from fleet_contracts.training import EpochMetrics, RunRecord, TrainPlan, VramEstimate
+from fleet_contracts.training import RunRecord, TrainPlan, VramEstimate
+from flows.tracking.story import Story
 from tests.fleet_contracts.examples import examples
 
 BOX = np.array([[20, 20, 60, 60]], np.float32)
@@ -60,12 +61,15 @@ def test_side_by_side_has_a_row_a_part(tmp_path: Path) -> None:
     assert np.abs(single[:, third : 2 * third].astype(int) - single[:, 2 * third :].astype(int)).max() > 50
 
 
-def test_learning_curve_is_a_picture(tmp_path: Path) -> None:
-    """A run with and without epochs gives a picture."""
-    epochs = [EpochMetrics(epoch=n, seconds=1.0, images_per_second=9.0, learning_rate=1e-3,
-                           losses={"box_loss": 3.0 - n, "cls_loss": 2.0}) for n in (1, 2)]  # fmt: skip
-    for name, some in (("curve.png", epochs), ("empty.png", [])):
-        assert cv2.imread(str(write_learning_curve(tmp_path / name, some, CurveText("losses")))) is not None
+def test_the_run_is_drawn_if_it_left_an_epoch(tmp_path: Path) -> None:
+    """The picture is that of `whetstone runs plot`; without an epoch there is none."""
+    known = examples()
+    record = known["run_record_with_incidents.v1"]
+    assert isinstance(record, RunRecord)
+    story = Story("pcb", record.run_id, record=record)
+    assert draw_run(tmp_path, story)
+    assert cv2.imread(str(tmp_path / FILE_NAME)) is not None
+    assert not draw_run(tmp_path / "none", Story("pcb", record.run_id))
 
 
 def test_page_escapes_and_links(tmp_path: Path) -> None:

@@ -67,7 +67,10 @@ class HalfPrecision:
 
     def changes(self, place: Place) -> Changes | None:
         """Ask for the card's own half format; a simulated card stands on a processor, which knows bf16."""
-        simulated = place.job.simulated_memory is not None
+        card = place.job.simulated_memory
+        simulated = card is not None
+        if card is not None and card.half_share >= 1.0:
+            return None  # half precision saves nothing there
         full = place.job.precision == "fp32" or (simulated and place.job.precision == "auto")
         return {"precision": "bf16" if simulated else "auto"} if full else None
 

@@ -1,7 +1,7 @@
 """Recognise an error that means memory ran out; by type name and text, so that no torch is needed here.
 
-The texts are those of torch 2.x (allocators, cuBLAS, cuDNN, NCCL, its data loader), numpy, OpenCV and the C++
-and OpenMP run times. Some say "memory" only sometimes: those count where little memory was free.
+The texts are those of torch 2.x (allocators, cuBLAS, cuDNN, NCCL, its data loader), numpy, OpenCV, OpenBLAS
+and the C++ and OpenMP run times. Some say "memory" only sometimes: those count where little memory was free.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _HOST_TEXTS = (
     "defaultcpuallocator", "not enough memory: you tried to allocate", "insufficient memory",
     "cannot allocate memory", "std::bad_alloc", "unable to allocate", "failed to allocate",
     "killed by signal: killed", "memoryerror", "outofmemoryerror",
+    "memory allocation still failed", "memory allocation failed", "out of memory allocating",
 )  # fmt: skip
 _HOST_IF_NEAR = (
     "can't start new thread", "thread creation failed", "image not found", "resource temporarily unavailable",

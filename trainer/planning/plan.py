@@ -109,6 +109,7 @@ def _written(inputs: PlanInputs, decided: _Decided) -> TrainPlan:
         compile=on_card and _compiles(recipe, way), deterministic=recipe.deterministic,
         validate_every=recipe.validate_every, checkpoint_minutes=recipe.checkpoint_minutes,
         memory_policy=recipe.memory, watch=recipe.watch, precisions=recipe.precisions,
+        format_seconds=recipe.format_seconds,
         predicted=_prediction(way), considered=rows_of(decided.choice),
         spot=way.price.spot, most_images=SMOKE_IMAGES if decided.tier == "smoke" else 0,
         reasons=decided.reasons,

@@ -81,6 +81,7 @@ class Recipe:
     memory: MemoryPolicy = field(default_factory=MemoryPolicy)
     watch: WatchPolicy = field(default_factory=WatchPolicy)
     precisions: tuple[Precision, ...] = ("fp32",)
+    format_seconds: float = 45.0
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:

@@ -79,6 +79,6 @@ class SimulatedCard:
         """Say it as torch does: what was asked for comes on top of what is taken."""
         asked = need - self._used
         return (
-            f"CUDA out of memory. Tried to allocate {asked / _MIB:.2f} MiB. Simulated card has a total "
-            f"capacity of {self._model.card_bytes / _MIB:.2f} MiB of which {self.free() / _MIB:.2f} MiB is free."
+            f"CUDA out of memory. Tried to allocate {asked / _MIB:.2f} MiB. Simulated card has a capacity "
+            f"of {self._model.card_bytes / _MIB:.2f} MiB of which {self.free() / _MIB:.2f} MiB is free."
         )

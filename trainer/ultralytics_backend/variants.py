@@ -57,7 +57,9 @@ def _variant(
     images = tuple(train_files(job.dataset, MOST_IMAGES))
     found = make_format(
         precision,
-        MakeInputs(source, images, threads=threads, told=lambda step: _tell(job, emit, precision, step=step)),
+        MakeInputs(
+            source, images, job.format_seconds, threads, lambda step: _tell(job, emit, precision, step=step)
+        ),
         file,
     )
     # Its own features: those of another format lie elsewhere, and a box would call every frame novel.

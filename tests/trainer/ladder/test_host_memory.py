@@ -143,6 +143,7 @@ def test_a_child_that_the_kernel_kills_goes_on_with_less(
     rungs = [event.data for event in events if event.kind == "rung"]
     assert rungs[0]["cause"] == KILLED
     assert (rungs[0]["kind"], rungs[0]["error"]) == ("host", "SIGKILL")
+    assert rungs[0]["limit_bytes"] < 4 * 2**30, "the group's limit, not the machine's memory"
     assert rungs[0]["changed"] == {"cache": ["ram", "disk"]}
     assert events[-1].kind == "finished"
 

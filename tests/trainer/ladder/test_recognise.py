@@ -69,6 +69,8 @@ def test_genuine_errors_are_recognised() -> None:
         ("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers"
          " are out of shared memory. Please try to raise your shared memory limit.", "host", SHARED_MEMORY),
         ("unable to open shared memory object </torch_22_1> in read-write mode: No space left", "host", SHARED_MEMORY),
+        ("OpenBLAS error: Memory allocation still failed after 10 retries, giving up.", "host", ""),
+        ("libgomp: Out of memory allocating 4096 bytes", "host", ""),
         ("terminate called after throwing an instance of 'std::bad_alloc'", "host", ""),
         ("(-4:Insufficient memory) Failed to allocate 108000000 bytes in function 'OutOfMemoryError'", "host", ""),
     ],
