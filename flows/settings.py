@@ -297,7 +297,7 @@ class TaskSettings(Section):
 
 
 class MoneySettings(Section):
-    """Bound what all runs together may cost, in dollars, 0 for no bound; a single run has its task's limits."""
+    """Bound what all runs together may cost in dollars, 0 for no bound; each has its task's limits too."""
 
     per_month: Annotated[float, Field(ge=0)] = 0.0
     warn_share: Annotated[float, Field(gt=0, le=1)] = 0.8
