@@ -5,7 +5,7 @@ IMAGES ?=
 MODEL ?=
 SEED ?=
 
-.PHONY: help setup demo demo-base test check lint types soak bench bench-edge bench-renting clean
+.PHONY: help setup demo demo-base test check lint types soak bench bench-edge bench-renting bench-vram bench-train clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,12 @@ bench-edge: setup ## Measure the box's loop beside the bare engine and its peers
 
 bench-renting: setup ## Play the renting policy on the simulated market, beside rivals and the optimum
 	@$(PY) bench/renting.py $(ARGS)
+
+bench-vram: setup ## Set the memory estimate beside measured peaks and other estimators (ARGS=--quick to try it)
+	@$(PY) bench/vram.py $(ARGS)
+
+bench-train: setup ## Train beside plain YOLO.train(), and under ten SIGKILLs (ARGS=--quick to try it)
+	@$(PY) bench/train.py $(if $(IMAGES),--images $(IMAGES)) $(ARGS)
 
 clean: ## Remove what the targets above made, but for the packages
 	@rm -rf .whetstone-demo* .whetstone-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis

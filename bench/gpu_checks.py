@@ -2,6 +2,7 @@
 
     bench/gpu.sh                     # all checks
     bench/gpu.sh --only training     # one of: training memory ladder provider
+    bench/gpu.sh --smoke             # tiny, on whatever there is: whether the checks run
 
 Every check is written to `gpu_checks.json` as soon as it is done, so a run cut short leaves what it had.
 """
@@ -27,10 +28,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from fleet_contracts.samples import BoxLabel
-from trainer.backend import run_child
+from trainer.backend import run_to_end
 from trainer.backend_job import BackendEvent, BackendJob, BackendResult
 from trainer.dataset import DatasetItem, write_dataset
-from trainer.vram import ModelSize, TrainingShape, estimate_vram
+from trainer.vram import TrainingShape, estimate_vram, sketched_profile
 
 NAMES = ("bright", "dark")
 IMAGES = 96
@@ -41,32 +42,34 @@ CASES = (
     ("yolo11n.yaml", 2_600_000, 1.0, 640, 48),
     ("yolo11s.yaml", 9_400_000, 2.0, 640, 16),
 )
+SMOKE: dict[str, Any] = {"start": "tests/trainer/tiny.yaml", "image_size": 64, "batch": 4, "epochs": 2}
+"""What every job becomes in a smoke run: it shows that the checks run, and measures nothing."""
 
 
-def scenes(folder: Path) -> Path:
+def scenes(folder: Path, images: int = IMAGES, side: int = SIDE) -> Path:
     """Write random rectangles on noise as a dataset."""
     random = np.random.default_rng(0)
     items = []
-    for number in range(IMAGES):
-        image = random.integers(90, 130, (SIDE, SIDE, 3), dtype=np.uint8)
+    for number in range(images):
+        image = random.integers(90, 130, (side, side, 3), dtype=np.uint8)
         boxes = []
         for _ in range(8):
             class_id = int(random.integers(2))
-            width, height = random.integers(30, 120, 2).tolist()
-            x, y = int(random.integers(0, SIDE - width)), int(random.integers(0, SIDE - height))
+            width, height = random.integers(side // 21, side // 5, 2).tolist()
+            x, y = int(random.integers(0, side - width)), int(random.integers(0, side - height))
             cv2.rectangle(
                 image, (x, y), (x + width, y + height), (230,) * 3 if class_id == 0 else (20,) * 3, -1
             )
             boxes.append(
                 BoxLabel(
                     class_id=class_id,
-                    cx=(x + width / 2) / SIDE,
-                    cy=(y + height / 2) / SIDE,
-                    width=width / SIDE,
-                    height=height / SIDE,
+                    cx=(x + width / 2) / side,
+                    cy=(y + height / 2) / side,
+                    width=width / side,
+                    height=height / side,
                 )
             )
-        split = "val" if number >= IMAGES - 8 else "train"
+        split = "val" if number >= images - 8 else "train"
         content = cv2.imencode(".jpg", image)[1].tobytes()
         items.append(DatasetItem(f"scene-{number:03d}", content, tuple(boxes), 2, split))
     return write_dataset(folder, NAMES, items).folder
@@ -75,9 +78,10 @@ def scenes(folder: Path) -> Path:
 class Bench:
     """Run jobs on one dataset and keep their events."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, *, smoke: bool = False) -> None:
         self.work = work
-        self.dataset = scenes(work / "scenes")
+        self.smoke = smoke
+        self.dataset = scenes(work / "scenes", 16, 64) if smoke else scenes(work / "scenes")
         self.last: BackendResult | None = None
 
     def train(self, name: str, **changes: Any) -> list[BackendEvent]:
@@ -93,9 +97,10 @@ class Bench:
             "niceness": 0,
             "export": False,
             **changes,
+            **(SMOKE if self.smoke else {}),
         }
         events: list[BackendEvent] = []
-        self.last = run_child(BackendJob.model_validate(values), events.append)
+        self.last = run_to_end(BackendJob.model_validate(values), events.append)
         return events
 
 
@@ -120,12 +125,16 @@ def check_training(bench: Bench) -> dict[str, Any]:
 
 def check_memory(bench: Bench) -> dict[str, Any]:
     """Set the estimate beside the measured peak (reserved by the allocator, without the context)."""
-    told = {}
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"skipped": "no card"}
+    told: dict[str, Any] = {}
     for start, parameters, width, size, batch in CASES:
         name = f"{start.removesuffix('.yaml')}-{size}-{batch}"
         rows = epochs(bench.train(f"memory-{name}", start=start, image_size=size, batch=batch, epochs=1))
-        shape = TrainingShape(size, batch, amp=True, classes=2)
-        estimate = estimate_vram(ModelSize(parameters, width), shape)
+        shape = TrainingShape(size, batch, precision="bf16")
+        estimate = estimate_vram(sketched_profile(start, parameters, width, classes=2), shape)
         predicted = estimate.peak_bytes - estimate.terms["context"]
         measured = max(row["peak_memory_bytes"] for row in rows)
         told |= {
@@ -140,6 +149,8 @@ def check_ladder(bench: Bench) -> dict[str, Any]:
     """Give a job too little memory: it must end well with a smaller batch at the same effective batch."""
     import torch
 
+    if not torch.cuda.is_available():
+        return {"skipped": "no card"}
     total = torch.cuda.get_device_properties(0).total_memory
     events = bench.train("ladder", batch=48, epochs=2, memory_share=min(1.0, 3 * 2**30 / total))
     rungs = [event.data for event in events if event.kind == "rung"]
@@ -181,6 +192,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
     parser.add_argument("--only", choices=CHECKS)
+    parser.add_argument("--smoke", action="store_true", help="tiny, on whatever there is: whether it runs")
     chosen = parser.parse_args()
     import torch
 
@@ -192,7 +204,7 @@ def main() -> int:
     }
     failed = False
     with tempfile.TemporaryDirectory() as work:
-        bench = Bench(Path(work))
+        bench = Bench(Path(work), smoke=chosen.smoke)
         for name, check in CHECKS.items():
             if chosen.only not in (None, name):
                 continue
