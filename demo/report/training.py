@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from demo.report.page import Table
-from fleet_contracts.judging import GateReport
+from fleet_contracts.judging import GateReport, VariantVerdict
 from fleet_contracts.training import Considered, EpochMetrics, RunEvent, RunRecord, TrainPlan, VramEstimate
 
 _MIB = 2**20
@@ -95,9 +95,17 @@ def _incident_table(record: RunRecord) -> Table:
 
 
 def _told(event: RunEvent) -> str:
-    named = ("rung", "reason", "why", "changed", "cure")
-    said = [str(event.data[name]) for name in named if event.data.get(name)]
-    return "; ".join(said) or "went on from the last checkpoint"
+    said = [_changes(event.data.get(name)) for name in ("changed", "cure")]
+    said += [str(event.data[name]) for name in ("reason", "why") if event.data.get(name)]
+    return "; ".join(filter(None, said)) or "went on from the last checkpoint"
+
+
+def _changes(changed: object) -> str:
+    """Say what changed, as the events hold it: the old and the new value by the setting's name."""
+    if not isinstance(changed, dict):
+        return ""
+    pairs = {name: pair for name, pair in changed.items() if isinstance(pair, list) and len(pair) == 2}
+    return ", ".join(f"{name} {old} to {new}" for name, (old, new) in pairs.items())
 
 
 def _variant_table(gate: GateReport) -> Table:
@@ -105,8 +113,7 @@ def _variant_table(gate: GateReport) -> Table:
     rows = tuple(
         (
             one.precision,
-            "ships" if gate.promoted and one.model_id == gate.candidate_model else
-            "passed" if one.promoted else "refused",
+            _verdict(one, gate),
             _measure(one.measures, "candidate.val_map50", "{:.3f}"),
             _measure(one.measures, "candidate.escapes_per_1000", "{:.1f}"),
             _measure(one.measures, "candidate.latency_p50_ms", "{:.1f}"),
@@ -115,6 +122,12 @@ def _variant_table(gate: GateReport) -> Table:
         for one in gate.variants
     )  # fmt: skip
     return Table("Number formats, each judged as the file it is", head, rows)
+
+
+def _verdict(one: VariantVerdict, gate: GateReport) -> str:
+    if not all(finding.passed for finding in one.findings):
+        return "refused"
+    return "ships" if gate.promoted and one.model_id == gate.candidate_model else "passed"
 
 
 def _measure(measures: dict[str, float], name: str, form: str) -> str:

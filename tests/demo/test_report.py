@@ -92,6 +92,9 @@ def test_training_tables_tell_what_was_weighed_predicted_and_judged() -> None:
     assert isinstance(record, RunRecord)
     assert isinstance(gate, GateReport)
     guessed = plan.model_copy(update={"vram": VramEstimate(terms={}, peak_bytes=2**20, moment="backward")})
+    rung = record.rungs[0]
+    rung = rung.model_copy(update={"data": {**rung.data, "changed": {"batch": [8, 4]}}})
+    record = record.model_copy(update={"rungs": (rung,)})
     weighed, run, incidents, formats = training_tables(guessed, record, gate)
     assert weighed.rows[0][0] == "1 x T4"
     assert weighed.rows[0][-1].startswith("chosen")
@@ -99,4 +102,5 @@ def test_training_tables_tell_what_was_weighed_predicted_and_judged() -> None:
     assert ("bytes that were in the cache already", "-", "75%") in run.rows
     assert [row[0] for row in incidents.rows] == ["rung", "watch"]
     assert [row[:2] for row in formats.rows] == [("int8", "refused"), ("fp32", "ships")]
+    assert incidents.rows[0][2] == "batch 8 to 4; out of memory in backward"
     assert training_tables(None, None, None) == ()
