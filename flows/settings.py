@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import tomli_w
 import tomllib
@@ -29,6 +29,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 ImageSize = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
 Augmentation = Literal["none", "light", "full", "heavy"]
+_SECRET_WORDS = ("password", "token", "secret")
 
 
 class Section(BaseModel):
@@ -116,6 +117,10 @@ class TrackingSettings(Section):
         parts = urlsplit(self.mlflow_uri)
         if parts.password is not None or (parts.username and parts.scheme in ("http", "https")):
             raise ValueError("mlflow_uri holds a user or password; they belong into credentials_file")
+        if any(word in name.lower() for name, _ in parse_qsl(parts.query) for word in _SECRET_WORDS):
+            raise ValueError(
+                "mlflow_uri holds a password or token behind its '?'; it belongs into credentials_file"
+            )
         scheme = parts.scheme.split("+")[0]
         if scheme not in ("http", "https", "sqlite", "postgresql", "mysql", "databricks"):
             raise ValueError(

@@ -1,13 +1,19 @@
 """Be the trainer's command line: `python -m trainer run --ticket FILE --work DIR`.
 
-Exit status: 0 done, 1 failed for good (reported to the store), 2 worth another start.
+Exit status: 0 done, 1 failed for good (reported to the store), 2 worth another start. SIGTERM, the warning a
+machine gets before it is taken away, ends the training and sends what waits to be sent; a second one ends it
+at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fleet_contracts.errors import ContractError
@@ -36,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     log = logging.getLogger("whetstone.trainer")
     try:
         cache = ObjectCache(chosen.cache or chosen.work / "cache", round(chosen.cache_gib * GIB))
-        candidate = run_ticket(chosen.ticket, chosen.work, cache=cache)
+        with _warned() as stop:
+            candidate = run_ticket(chosen.ticket, chosen.work, stop=stop, cache=cache)
     except TransferFailed as error:
         log.error("trainer.failed %s; %s", error, error.diagnostics())
         return AGAIN
@@ -45,6 +52,22 @@ def main(arguments: list[str] | None = None) -> int:
         return AGAIN if isinstance(error, BackendFailed) and error.resumable else FAILED
     log.info("trainer.finished candidate=%s model=%s", candidate.candidate_id, candidate.model_id)
     return DONE
+
+
+@contextmanager
+def _warned() -> Iterator[threading.Event]:
+    """Yield an event that the first SIGTERM sets."""
+    stop = threading.Event()
+
+    def warn(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        stop.set()
+
+    before = signal.signal(signal.SIGTERM, warn)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

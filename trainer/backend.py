@@ -26,7 +26,7 @@ from trainer.backend_job import (
     ExportJob,
     write_whole,
 )
-from trainer.errors import BackendFailed, MemoryExhausted, StartRefused
+from trainer.errors import BackendFailed, CheckpointLost, MemoryExhausted, StartRefused
 from trainer.following import EventTail, OnEvent, Stop, Vigil, end_of_log, follow
 from trainer.ladder import Descent, Ladder
 from trainer.memory import Trouble
@@ -34,6 +34,7 @@ from trainer.memory import Trouble
 __all__ = ["OnEvent", "Stop", "export_weights", "run_child", "run_to_end"]
 _log = logging.getLogger("whetstone.trainer")
 _LOG_SHOWN = 2000
+_ENDS: dict[str, type[BackendFailed]] = {one.__name__: one for one in (StartRefused, CheckpointLost)}
 
 
 def run_child(
@@ -48,6 +49,7 @@ def run_child(
 
     Raises:
         StartRefused: the start weights do not fit; another start would not help.
+        CheckpointLost: the job must go on from a checkpoint and there is none.
         MemoryExhausted: memory ran out; another start helps with less in the job.
         BackendFailed: the child failed or was killed; `resumable` says whether another start may help.
     """
@@ -109,6 +111,8 @@ def run_to_end(
         at = (event.epoch, int(event.data.get("images", 0)))
         if event.kind in ("epoch", "checkpoint") and at > best:
             best, left = at, restarts
+        if event.kind == "resumed":
+            best = max(best, at)
         descent.heard(event)
         if on_event is not None:
             on_event(event)
@@ -121,7 +125,8 @@ def run_to_end(
             stopped = stop is not None and stop.is_set()
             if not error.resumable or stopped:
                 raise
-            if isinstance(error, MemoryExhausted) and error.trouble.moment != "export":
+            training = best[0] < job.epochs
+            if training and isinstance(error, MemoryExhausted) and error.trouble.moment != "export":
                 descent.step_down(_placed(error.trouble, best[0]))
                 continue
             # An export that had no room has it in a fresh process, which trains nothing before.
@@ -181,16 +186,27 @@ def _outcome(
     result = job.out / RESULT_FILE
     if exit_code == 0 and result.is_file():
         return BackendResult.model_validate_json(result.read_bytes())
-    failure = job.out / FAILURE_FILE
+    failure = _failure_in(job.out)
     where = str(job.out / LOG_FILE)
-    if failure.is_file():
-        error = _told(BackendFailure.model_validate_json(failure.read_bytes()), where)
+    if failure is not None:
+        error = _told(failure, where)
     elif seen_from_outside is not None:
         error = _exhausted(seen_from_outside, where)
     else:
         error = BackendFailed(expected="a finished job", got=_death_of(exit_code, end), where=where)
     error.exit_code = exit_code
     raise error
+
+
+def _failure_in(folder: Path) -> BackendFailure | None:
+    """Return what a child wrote about its end; None where it wrote nothing that can be read."""
+    try:
+        return BackendFailure.model_validate_json((folder / FAILURE_FILE).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        _log.warning("trainer.failure_unreadable folder=%s error=%s", folder, error)
+        return None
 
 
 def _told(failure: BackendFailure, where: str) -> BackendFailed:
@@ -204,7 +220,7 @@ def _told(failure: BackendFailure, where: str) -> BackendFailed:
                 message=failure.message,
             ), where,
         )  # fmt: skip
-    kind = StartRefused if failure.error == StartRefused.__name__ else BackendFailed
+    kind = _ENDS.get(failure.error, BackendFailed)
     error = kind(expected="a finished job", got=f"{failure.error}: {failure.message}", where=where)
     error.resumable = failure.resumable
     return error

@@ -12,6 +12,7 @@ child on it; the child answers with lines in `events.jsonl` and, last, with `bac
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,9 @@ class BackendJob(_Settings):
     cache: Literal["none", "ram", "disk"] = "ram"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     resume: bool = True
+    must_resume: bool = False
+    """Whether to refuse, rather than begin anew, where no checkpoint can be continued: `start` then lends its
+    shapes alone."""
     export: bool = True
     parity_images: Count = 8
     opset: Annotated[int, Field(ge=13, le=20)] = 17
@@ -184,14 +188,23 @@ class BackendEvent:
     data: dict[str, Any] = field(default_factory=dict)
 
     def to_line(self) -> str:
-        """Write the event as one line of JSON."""
-        return json.dumps({"kind": self.kind, "epoch": self.epoch, "data": self.data}) + "\n"
+        """Write the event as one line of JSON; what is not a number (nan, inf) becomes null."""
+        return json.dumps({"kind": self.kind, "epoch": self.epoch, "data": _plain(self.data)}) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> BackendEvent:
         """Read an event back."""
         row = json.loads(line)
         return cls(row["kind"], row["epoch"], row["data"])
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON and the run's documents can hold: both know finite numbers alone."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_whole(path: Path, content: bytes) -> None:

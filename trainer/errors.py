@@ -7,6 +7,7 @@
     │   └── WrongContent          an object arrived with another hash or size
     ├── BackendFailed             the child process gave up; `detail` holds the end of its log
     │   ├── StartRefused          the start weights do not fit the class list or are not a model
+    │   ├── CheckpointLost        no checkpoint can be continued where nothing else holds what was trained
     │   ├── MemoryExhausted       memory ran out, on the card or on the machine; `trouble` says how
     │   └── LadderExhausted       memory ran out and nothing was left to do about it
     ├── MemoryNear                said in the child: memory will run out soon, so step down now
@@ -58,6 +59,12 @@ class BackendFailed(TrainerError):
 
 class StartRefused(BackendFailed):
     """Tell that the start weights do not fit: no model, or a class list that is no prefix (law 9)."""
+
+    resumable = False
+
+
+class CheckpointLost(BackendFailed):
+    """Tell that no checkpoint of a stage can be continued, and that its own start is not at hand."""
 
     resumable = False
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +15,7 @@ from trainer.backend_job import BackendEvent
 from trainer.memory import HostMemory, MemoryGroup, Room, Trouble, recognise_text
 from trainer.memory.trouble import KILLED, SHARED_MEMORY
 
+_log = logging.getLogger("whetstone.trainer")
 OnEvent = Callable[[BackendEvent], None]
 _POLL_SECONDS = 0.1
 _SAMPLE_SECONDS = 1.0
@@ -30,9 +33,10 @@ class Stop(Protocol):
 
 
 class EventTail:
-    """Read whole new lines of the event file; what earlier starts wrote is skipped."""
+    """Read whole new lines of the event file; what earlier starts wrote is skipped (see `said_so_far`)."""
 
     def __init__(self, path: Path, on_event: OnEvent | None) -> None:
+        _end_torn_line(path)
         self._path = path
         self._on_event = on_event
         self._offset = path.stat().st_size if path.is_file() else 0
@@ -47,8 +51,34 @@ class EventTail:
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
         if self._on_event is not None:
-            for line in whole.decode().splitlines():
-                self._on_event(BackendEvent.from_line(line))
+            for event in _events(whole):
+                self._on_event(event)
+
+
+def said_so_far(path: Path) -> list[BackendEvent]:
+    """Return every event in a file of events, oldest first; of a missing file none."""
+    return list(_events(path.read_bytes())) if path.is_file() else []
+
+
+def _events(content: bytes) -> Iterator[BackendEvent]:
+    """Yield the events of whole lines; a line that a death or a full disk tore is left out."""
+    for line in filter(bytes.strip, content.splitlines()):
+        try:
+            yield BackendEvent.from_line(line.decode())
+        except (ValueError, KeyError, TypeError) as error:
+            _log.warning("trainer.event_unreadable bytes=%s error=%s", len(line), error)
+
+
+def _end_torn_line(path: Path) -> None:
+    """End what a killed child left of a line, so that the next child's first event is no part of it."""
+    if not path.is_file():
+        return
+    with path.open("r+b") as stream:
+        if stream.seek(0, os.SEEK_END) == 0:
+            return
+        stream.seek(-1, os.SEEK_END)
+        if stream.read(1) != b"\n":
+            stream.write(b"\n")
 
 
 class Vigil:

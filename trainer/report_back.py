@@ -52,6 +52,12 @@ class CheckpointNote(SlotNote):
     next_event: Count = 0
     previous: SlotNote | None = None
 
+    def beyond(self, here: tuple[int, int]) -> CheckpointNote:
+        """Return the note without what is no further than `here`, a stage and an epoch."""
+        before = self.previous
+        behind = before is not None and (before.stage, before.epoch) <= here
+        return self.model_copy(update={"previous": None}) if behind else self
+
 
 class Reporter:
     """Send what a run has to say; use as a context, which starts and ends the sending thread.
@@ -191,6 +197,9 @@ class Reporter:
         except TicketRefused as error:
             # An event number beyond the ticket's last one: the run goes on, the record holds every epoch.
             _log.warning("trainer.event_dropped error=%s", error)
+        except (OSError, ValueError) as error:
+            # A checkpoint that a child has set aside since: this thread must live to send the next one.
+            _log.warning("trainer.checkpoint_not_sent error=%s", error)
         with self._wake:
             if event is not None:
                 self._events.popleft()

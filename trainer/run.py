@@ -5,7 +5,7 @@
 (2) Fetch plan and manifest and check that they belong together.
 (3) If a result is already in the store, return it: doing a run twice has the effect of once.
 (4) Fetch shards and start weights, verified, and put the dataset on disk.
-(5) Take the newest uploaded checkpoint if this folder has none.
+(5) Take the newest uploaded checkpoint if this folder has none, or only an older one.
 (6) Train stage after stage; a child that dies is started again from its last checkpoint.
 (7) Measure latency and describe the candidate.
 (8) Send model, weights and record, and the result last: its presence is the commit.
@@ -39,7 +39,7 @@ from trainer.journal import Journal
 from trainer.latency import measure_latencies
 from trainer.planning.smoke import few_members
 from trainer.report_back import CheckpointNote, Reporter, fetch_newest, read_note, slot_after
-from trainer.stages import StageRun, run_stages, stage_checkpoint
+from trainer.stages import StageRun, run_stages, stage_checkpoint, stage_position
 from trainer.staging import DataOrder, stage_dataset
 from trainer.ticket_desk import TicketDesk
 from trainer.wire import HttpWire, Wire, WireDown
@@ -108,8 +108,9 @@ def _run(desk: TicketDesk, work_dir: Path, cache: ObjectCache, stop: threading.E
             inputs = _stage_inputs(fetcher, desk.current(), work_dir, (plan, header, members), told)
             journal.data_came(fetcher.meter.flow())
             # (5)
-            if note is not None and not stage_checkpoint(work_dir, note.stage).is_file():
-                _take_checkpoint(desk, note, work_dir, reporter, journal)
+            here = stage_position(work_dir, len(plan.stages))
+            if note is not None and (note.stage, note.epoch) > here:
+                _take_checkpoint(desk, note.beyond(here), work_dir, reporter, journal)
             # (6)
             run = StageRun(plan, inputs.start, inputs.dataset, work_dir, journal, reporter, stop)
             result = run_stages(run)
@@ -119,6 +120,11 @@ def _run(desk: TicketDesk, work_dir: Path, cache: ObjectCache, stop: threading.E
             if not stop.is_set():
                 _report_failure(reporter, journal, error)
             raise
+        except OSError as error:
+            explained = _of_disk(error, work_dir)
+            if not stop.is_set():
+                _report_failure(reporter, journal, explained)
+            raise explained from error
         # (8)
         _send(reporter, journal, candidate, result)
         return candidate
@@ -271,6 +277,13 @@ def _send(reporter: Reporter, journal: Journal, candidate: Candidate, result: Ba
         ("run.json", encode(journal.ended())),
         ("result.json", encode(candidate)),
     ])  # fmt: skip
+
+
+def _of_disk(error: OSError, work_dir: Path) -> TransferFailed:
+    return TransferFailed(
+        expected="files that can be written and read here", got=str(error), where=str(work_dir),
+        now="Free space on this disk, then start the run again, here or elsewhere.",
+    )  # fmt: skip
 
 
 def _report_failure(reporter: Reporter, journal: Journal, error: TrainerError | ContractError) -> None:

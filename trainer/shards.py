@@ -75,7 +75,7 @@ def unpack(path: Path, place: Callable[[str, Callable[[], bytes]], None]) -> tup
                 if stem is not None:
                     place(stem, partial(_content, tar, member))
                     found.append(stem)
-    except (tarfile.TarError, OSError) as error:
+    except tarfile.TarError as error:
         raise DatasetRefused(expected="a tar of images", got=str(error), where=str(path)) from error
     return tuple(found)
 

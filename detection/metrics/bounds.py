@@ -17,7 +17,8 @@ import numpy as np
 
 _ROUNDS = 60
 """Of bisection: more digits than a double has."""
-_MOST_CASES = 10_000_000
+MOST_CASES = 10_000_000
+"""Beyond which `cases_needed` does not count."""
 
 
 def upper_bound(hits: int, cases: int, confidence: float) -> float:
@@ -67,7 +68,7 @@ def cases_needed(share: float, confidence: float, hits: int = 0) -> int:
     low, high = hits, hits + 1
     while upper_bound(hits, high, confidence) > share:
         low, high = high, high * 2
-        if high > _MOST_CASES:
+        if high > MOST_CASES:
             raise ValueError(f"expected a share that some cases can show, got {share}")
     while high - low > 1:
         middle = (low + high) // 2

@@ -18,7 +18,7 @@ import numpy as np
 
 from detection.decision import NO_VIEW, FrameView, counting_rows
 from detection.detections import Detections
-from detection.metrics.bounds import cases_needed, lower_bound, upper_bound
+from detection.metrics.bounds import MOST_CASES, cases_needed, lower_bound, upper_bound
 from detection.metrics.matching import Doubles, GroundTruth
 from fleet_contracts.samples import ClassRule, DecisionRules
 
@@ -61,7 +61,7 @@ class MissReport:
         missed: of them, at the thresholds that were chosen.
         bound: upper bound of the miss rate at these thresholds.
         held: whether the bound is within the stated rate; if not, the safest thresholds were taken.
-        needed: cases needed to show the rate with as many missed as now.
+        needed: cases needed to show the rate with as many missed as now, at most `MOST_CASES`.
     """
 
     rate: float
@@ -85,7 +85,8 @@ class MissReport:
         )
         if self.held:
             return told
-        more = f"{self.needed} groups with no more missed would be needed"
+        over = "more than " if self.needed >= MOST_CASES else ""
+        more = f"{over}{self.needed} groups with no more missed would be needed"
         return f"{told}; {more}, the safest thresholds are taken"
 
 
@@ -119,8 +120,16 @@ def hold_miss_rate(
             break
         held = True
     # (3) what would have been needed
-    needed = cases_needed(limit.rate, limit.confidence, missed)
+    needed = _needed(limit, missed)
     return chosen, MissReport(limit.rate, limit.confidence, cases, missed, bound, held, needed)
+
+
+def _needed(limit: MissLimit, missed: int) -> int:
+    try:
+        return min(cases_needed(limit.rate, limit.confidence, missed), MOST_CASES)
+    except ValueError:
+        # A rate so small that nobody can ever show it is a poor wish, and no reason to judge nothing.
+        return MOST_CASES
 
 
 def _moved(rules: DecisionRules, share: float, floor: float) -> DecisionRules:

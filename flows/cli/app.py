@@ -53,7 +53,7 @@ watch.add_to(app)
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
     from fleet_contracts.errors import ContractError
-    from flows.errors import FlowsError
+    from flows.errors import FlowsError, StoreAway
     from trainer.errors import TrainerError
 
     try:
@@ -64,6 +64,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         console.print(str(error), highlight=False, markup=False, soft_wrap=True)
         if error.diagnostics() not in str(error):
             console.print(error.diagnostics(), highlight=False, markup=False, soft_wrap=True)
+        if isinstance(error, StoreAway):
+            console.print("The command has ended. Is 'whetstone up' running?", highlight=False)
         return 2
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
@@ -72,5 +74,3 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _joined() -> dict[str, EntryPoint]:
     return {found.name: found for found in entry_points(group=GROUP)}
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from flows.cli.common import DEFAULT_FOLDER, By, Folder, Task, console, installation, user
@@ -67,7 +68,7 @@ def list_captures(task: Task, folder: Folder = DEFAULT_FOLDER) -> None:
             _what(command.class_name, command.low, command.high),
             view.words,
             f"{command.expires_at:%Y-%m-%d %H:%M}",
-            view.detail,
+            escape(view.detail),
         )
     console.print(table if views else "no box was asked for frames")
 

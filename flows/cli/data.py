@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from flows.cli.common import DEFAULT_FOLDER, By, Folder, Reason, Task, console, installation, names_in, user
@@ -109,7 +110,7 @@ def list_refused(task: Task, folder: Folder = DEFAULT_FOLDER) -> None:
         rows = refused_files(ctx, task)
     table = Table("file", "why")
     for name, why in rows:
-        table.add_row(name, why)
+        table.add_row(escape(name), escape(why))
     console.print(table if rows else "no label file is refused")
 
 

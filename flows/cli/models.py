@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.common import DEFAULT_FOLDER, By, Folder, Reason, Task, console, installation, user
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 
 def add_to(app: typer.Typer) -> None:
@@ -59,8 +62,33 @@ def retrain(
 
         console.print(flow(task, str(folder.resolve()), force=force), highlight=False)
         return
+    import httpx
     from prefect.deployments import run_deployment
 
+    from flows.errors import CannotStart
+
     parameters = {"task": task, "folder": str(folder.resolve()), "force": force}
-    started = run_deployment("retrain/retrain", parameters=parameters, timeout=None if wait else 0)
+    try:
+        started = run_deployment("retrain/retrain", parameters=parameters, timeout=None if wait else 0)
+    except httpx.TransportError as error:
+        raise CannotStart(
+            expected="Prefect's server to answer", got=f"{type(error).__name__}: {error}",
+            where=settings.prefect.api_url, now="Start 'whetstone up', or correct prefect.api_url.",
+        ) from error  # fmt: skip
     console.print(f"flow run {started.name}: {started.state.name if started.state else 'asked for'}")
+    if wait:
+        _tell_end(task, started.state)
+
+
+def _tell_end(task: str, state: State[Any] | None) -> None:
+    """Say where the outcome stands, and fail where the flow did not get to its end."""
+    from flows.errors import CannotStart
+
+    if state is not None and state.is_completed():
+        console.print(f"what came of it: whetstone runs --task {task}", highlight=False)
+        return
+    why = state.message if state is not None and state.message else "no reason was given"
+    raise CannotStart(
+        expected="a flow run that ends", got=why, where=f"retraining of {task}",
+        now="One retraining runs at a time; see 'whetstone status' and logs/worker.log of the folder.",
+    )  # fmt: skip

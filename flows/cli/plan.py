@@ -32,7 +32,10 @@ def show(
     task: Annotated[str, typer.Argument(help="the task")],
     offer: Annotated[
         list[str] | None,
-        typer.Option(help="as if this were on offer: [COUNTx]CARD[:GIB][=DOLLARS[/SPOT]]; again for more"),
+        typer.Option(
+            help="as if this were on offer, by the hour: T4=0.35, with a spot price T4=0.35/0.11, "
+            "several 4xA100=7.20, of so many GiB Abacus:24=0.20; again for more"
+        ),
     ] = None,
     markdown: Annotated[bool, typer.Option(help="print the page that a flow shows")] = False,
     folder: Folder = DEFAULT_FOLDER,

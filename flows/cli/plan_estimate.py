@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from fleet_contracts.training import VramEstimate
     from trainer.vram import ModelProfile, TrainingShape
 
+Optimizer = Literal["AdamW", "SGD", "Adam", "MuSGD"]
 _MIB = 2**20
 _MOST_BATCH = 1024
+_FAMILY = re.compile(r"(yolo(?:v5|v6|v8|11|12|26))(u?)(?:\.yaml|\.pt)?")
 _TOLD = {
     "weights": "weights, and their half copies under autocast",
     "gradients": "gradients of the weights alive at the peak",
@@ -41,14 +44,14 @@ def add_to(group: typer.Typer) -> None:
 def estimate(
     model: Annotated[str, typer.Argument(help="yolo11n, yolov8m.yaml, a model yaml, or a trusted .pt")],
     image_size: Annotated[int, typer.Option(help="side of the square images in pixels")] = 640,
-    batch: Annotated[int, typer.Option(help="images on one device in one step")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="images on one device in one step")] = 16,
     precision: Annotated[Literal["fp32", "fp16", "bf16"], typer.Option(help="of the step")] = "bf16",
-    classes: Annotated[int, typer.Option(help="how many classes")] = 80,
-    boxes: Annotated[float, typer.Option(help="boxes on an image, on average")] = 8.0,
-    optimizer: Annotated[str, typer.Option(help="AdamW, SGD, MuSGD, ...")] = "AdamW",
-    devices: Annotated[int, typer.Option(help="devices, each with a batch of its own")] = 1,
-    accumulation: Annotated[int, typer.Option(help="batches for one step of the optimizer")] = 1,
-    freeze: Annotated[int, typer.Option(help="layers that are not trained")] = 0,
+    classes: Annotated[int, typer.Option(min=1, help="how many classes")] = 80,
+    boxes: Annotated[float, typer.Option(min=0, help="boxes on an image, on average")] = 8.0,
+    optimizer: Annotated[Optimizer, typer.Option(help="as in a recipe")] = "AdamW",
+    devices: Annotated[int, typer.Option(min=1, help="devices, each with a batch of its own")] = 1,
+    accumulation: Annotated[int, typer.Option(min=1, help="batches for one step of the optimizer")] = 1,
+    freeze: Annotated[int, typer.Option(min=0, help="layers that are not trained")] = 0,
     mosaic: Annotated[bool, typer.Option(help="whether images are mixed to mosaics")] = True,
     expandable: Annotated[bool, typer.Option(help="expandable allocator segments")] = True,
     out: Annotated[Path | None, typer.Option(help="write a picture (PNG)", dir_okay=False)] = None,
@@ -58,13 +61,16 @@ def estimate(
     from trainer.vram import TrainingShape, estimate_vram, load_calibration, profile_of
     from trainer.vram.estimate import require_shape
 
+    _require_a_size(model)
+    if out is not None and out.suffix.lower() != ".png":
+        raise typer.BadParameter(f"{out}: a file that ends with .png is needed")
     shape = TrainingShape(
         image_size=image_size, batch=batch, precision=precision, optimizer=optimizer, classes=classes,
         boxes_per_image=boxes, devices=devices, freeze_layers=freeze, mosaic=mosaic,
         expandable_segments=expandable, accumulation=accumulation,
     )  # fmt: skip
     with console.status("tracing one small step"):
-        profile = profile_of(model, classes, cache=folder / "profiles", freeze_layers=freeze)
+        profile = profile_of(model, classes, cache=folder / "cache" / "profiles", freeze_layers=freeze)
     require_shape(profile, shape)
     found = estimate_vram(profile, shape, load_calibration())
     console.print(_terms(profile, shape, found))
@@ -75,6 +81,15 @@ def estimate(
 
         draw(profile, shape, found, out)
         console.print(f"picture: {out}", highlight=False, soft_wrap=True)
+
+
+def _require_a_size(model: str) -> None:
+    """Refuse a family's name without a size: ultralytics would silently take the smallest."""
+    family = _FAMILY.fullmatch(model)
+    if family is not None and not Path(model).is_file():
+        raise typer.BadParameter(
+            f"{model} is a family of networks; add a size, n, s, m, l or x, as in {family[1]}n{family[2]}"
+        )
 
 
 def confirmation(found: VramEstimate) -> str:

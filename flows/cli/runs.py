@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from flows.cli.common import DEFAULT_FOLDER, Folder, console, installation
 
@@ -24,7 +26,9 @@ _LIMIT = 20
 _SHOWN_LOSSES = 4
 _ALWAYS = ("run", "state", "why")
 _ROOM_FOR_WHY = 24
-"""Columns of the terminal kept for the reason, which may be long and is folded."""
+"""Columns of the terminal kept for the reason, which is folded."""
+_MOST_OF_WHY = 160
+"""Characters of a reason in the list; `runs show` tells all of it."""
 _GAP = 3
 
 
@@ -110,12 +114,15 @@ def compare_runs(
                 for one in shown]  # fmt: skip
         typer.echo(json.dumps({"runs": [one.run_id for one in stories], "lines": rows}, indent=1))
         return
-    table = Table("", "", *(story.run_id for story in stories), title="what differs")
+    # A name that is broken in two reads as two; the runs' columns fold instead.
+    named = Column(no_wrap=True)
+    table = Table("", named, *(story.run_id for story in stories), title="what differs")
     for number, line in enumerate(shown):
         part = line.part if number == 0 or shown[number - 1].part != line.part else ""
-        name = f"[bold]≠ {line.name}[/]" if line.differs else f"  {line.name}"
+        told = escape(line.name)
+        name = f"[bold]≠ {told}[/]" if line.differs else f"  {told}"
         last = number + 1 == len(shown) or shown[number + 1].part != line.part
-        table.add_row(part, name, *line.values, end_section=last)
+        table.add_row(part, name, *map(escape, line.values), end_section=last)
     console.print(table if shown else "nothing differs")
 
 
@@ -173,7 +180,7 @@ def _list_table(found: list[Facts]) -> Table:
     columns = {
         "run": [facts.run_id for facts in found],
         "state": [facts.state for facts in found],
-        "why": [facts.reason for facts in found],
+        "why": [_short_reason(facts) for facts in found],
         "epochs": [one["epochs"] for one in said],
         "time": [one["time of epochs"] for one in said],
         "gate": [one["gate"] for one in said],
@@ -194,11 +201,18 @@ def _list_table(found: list[Facts]) -> Table:
             shown.append(name)
     table = Table(*(name for name in columns if name in shown and name != "why"), "why")
     for row in range(len(found)):
-        table.add_row(*(columns[name][row] for name in columns if name in shown and name != "why"),
-                      columns["why"][row])  # fmt: skip
+        table.add_row(*(escape(columns[name][row]) for name in columns if name in shown and name != "why"),
+                      escape(columns["why"][row]))  # fmt: skip
     if len(shown) < len(columns):
         table.caption = "a wider terminal shows more; so does --json"
     return table
+
+
+def _short_reason(facts: Facts) -> str:
+    """Return what a list has room for: the broken rules' names, or how the reason begins."""
+    if facts.broken_rules:
+        return ", ".join(rule.split(":")[0] for rule in facts.broken_rules)
+    return shorten(facts.reason, _MOST_OF_WHY, placeholder=" ...")
 
 
 def _show(story: Story, facts: Facts) -> None:
@@ -223,7 +237,7 @@ def _show(story: Story, facts: Facts) -> None:
 def _pairs(title: str, rows: dict[str, str]) -> Table:
     table = Table(show_header=False, title=title)
     for name, value in rows.items():
-        table.add_row(name, value or "-")
+        table.add_row(escape(name), escape(value or "-"))
     return table
 
 

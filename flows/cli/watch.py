@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from flows.cli.common import DEFAULT_FOLDER, Folder, console, installation
@@ -49,10 +50,10 @@ def status(
 def _show(view: TaskView) -> None:
     table = Table(show_header=False, title=f"task {view.task_id}")
     for name, value in view.lines():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     console.print(table)
     if view.devices:
         devices = Table("device", "state", "release", "inspected", "dropped", "outbox", "problem")
         for row in view.devices:
-            devices.add_row(*(str(cell) for cell in row))
+            devices.add_row(*(escape(str(cell)) for cell in row))
         console.print(devices)

@@ -11,7 +11,7 @@ lease has two.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from fleet_contracts import utc_now
 from fleet_contracts.training import GpuOffer, Lease
 from flows.database import Database
-from flows.database.schema import LeaseRow
+from flows.database.schema import LeaseRow, RunRow
 from flows.gpus.base import GpuProvider
 from flows.gpus.errors import LaunchRefused, LeaseEnded, ProviderAway
 from flows.gpus.money import cost_of
@@ -138,6 +138,13 @@ class LeaseBook:
             rows = session.scalars(query.order_by(LeaseRow.recorded_at, LeaseRow.lease_id))
             return tuple(_lease_of(row) for row in rows)
 
+    def closed_runs(self, leases: Iterable[Lease]) -> frozenset[str]:
+        """Return which of the leases' runs are closed; a run that nobody recorded is not."""
+        names = {lease.run_id for lease in leases}
+        with self._database.reader() as session:
+            query = select(RunRow.run_id).where(RunRow.run_id.in_(names), RunRow.state != "active")
+            return frozenset(session.scalars(query))
+
     def find(self, lease_id: str) -> Lease | None:
         """Return a lease, live or ended."""
         with self._database.reader() as session:
@@ -189,11 +196,13 @@ def rent(book: LeaseBook, provider: GpuProvider, terms: Terms, ticket: Path) -> 
 def give_back(book: LeaseBook, provider: GpuProvider, lease: Lease, reason: str) -> None:
     """End a machine first and its lease second, so that a crash in between leaves it to the reaper.
 
+    A launch whose answer was lost is looked for in the provider's list; where that lags, the reaper finds it.
+
     Raises:
         ProviderAway: the provider still calls it running; the lease lives on and the call is made again.
     """
-    if lease.machine:
-        end_machine(provider, lease.machine)
+    for machine in _machines_of(provider, lease):
+        end_machine(provider, machine)
     book.end(lease.lease_id, reason)
 
 
@@ -213,6 +222,12 @@ def end_machine(provider: GpuProvider, machine: str) -> None:
         )
 
 
+def _machines_of(provider: GpuProvider, lease: Lease) -> list[str]:
+    if lease.machine or lease.asked_at is None:
+        return [lease.machine] if lease.machine else []
+    return sorted(one.machine for one in provider.list_ours() if one.lease_id == lease.lease_id)
+
+
 def _launched_before(book: LeaseBook, provider: GpuProvider, lease: Lease) -> str:
     """Return the machine that an earlier launch under this lease made, "" when there is none.
 
@@ -221,9 +236,9 @@ def _launched_before(book: LeaseBook, provider: GpuProvider, lease: Lease) -> st
     """
     if lease.machine or lease.asked_at is None:
         return lease.machine
-    ours = [one.machine for one in provider.list_ours() if one.lease_id == lease.lease_id]
+    ours = _machines_of(provider, lease)
     if ours:
-        return min(ours)
+        return ours[0]
     if book.now() - lease.asked_at < provider.settles:
         raise ProviderAway(
             expected=f"{provider.settles} since the launch whose answer was lost",

@@ -113,9 +113,7 @@ class LocalProvider:
     def list_ours(self) -> tuple[Machine, ...]:
         """Return the leases under which any process still runs, the trainer itself or what it left behind."""
         return tuple(
-            Machine(lease_id, lease_id)
-            for lease_id, session in self._known()
-            if sessions.members(session)
+            Machine(lease_id, lease_id) for lease_id, session in self._known() if sessions.members(session)
         )
 
     def log_of(self, machine: str) -> Path:

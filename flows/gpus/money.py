@@ -34,20 +34,31 @@ def cost_of(lease: Lease, now: datetime) -> float | None:
     """Return what a lease has cost until now, None where its price is unknown.
 
     It is paid from the moment its machine was asked for, which is the earliest it can have run; a machine
-    that was never asked for costs nothing.
+    that was never asked for costs nothing. What was settled when it ended stands.
     """
-    began = lease.launched_at or lease.asked_at
+    if lease.cost is not None:
+        return lease.cost
+    # Older leases hold neither what was agreed nor when a machine was asked for; offer and record are near.
+    began = lease.launched_at or lease.asked_at or (lease.recorded_at if lease.machine else None)
     if began is None:
         return 0.0
-    if lease.price is None:
+    price = lease.price if lease.price is not None else _offered(lease)
+    if price is None:
         return None
     ended = lease.ended_at or now
-    return lease.price * max((ended - began).total_seconds(), 0.0) / HOUR
+    return price * max((ended - began).total_seconds(), 0.0) / HOUR
+
+
+def cost_of_run(leases: Iterable[Lease], now: datetime) -> float | None:
+    """Return dollars of all leases of a run until now; None where there is none, or a price is unknown."""
+    costs = [cost_of(lease, now) for lease in leases]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if costs and len(known) == len(costs) else None
 
 
 def spent(leases: Iterable[Lease], now: datetime) -> float:
     """Return what leases cost together; those of unknown price count nothing."""
-    return sum(_settled(lease, now) or 0.0 for lease in leases)
+    return sum(cost_of(lease, now) or 0.0 for lease in leases)
 
 
 def judge_budget(budget: Budget, run_cost: float, month_cost: float) -> Verdict:
@@ -75,5 +86,6 @@ def begin_of_month(now: datetime) -> datetime:
     return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
-def _settled(lease: Lease, now: datetime) -> float | None:
-    return lease.cost if lease.cost is not None else cost_of(lease, now)
+def _offered(lease: Lease) -> float | None:
+    offer = lease.offer
+    return offer.spot_price if lease.spot and offer.spot_price is not None else offer.on_demand_price

@@ -1,7 +1,8 @@
-"""End whatever no live lease owns, and every lease past its deadline; independent of any flow (law 8).
+"""End whatever no live lease owns, every lease past its deadline, and those of closed runs (law 8).
 
-`judge` is the rule, pure; `reap` asks the provider and does what the rule says. A provider that does not
-answer is asked again at the next round: nothing is believed to be gone because nobody answered.
+It depends on no flow. `judge` is the rule, pure; `reap` asks the provider and does what the rule says. A
+provider that does not answer is asked again at the next round: nothing is believed to be gone because nobody
+answered.
 """
 
 from __future__ import annotations
@@ -33,13 +34,19 @@ class Sentence:
     reason: str
 
 
-def judge(machines: Sequence[Machine], live: Iterable[Lease], now: datetime) -> tuple[Sentence, ...]:
+def judge(
+    machines: Sequence[Machine],
+    live: Iterable[Lease],
+    now: datetime,
+    closed: frozenset[str] = frozenset(),
+) -> tuple[Sentence, ...]:
     """Return what has to end now.
 
     Args:
         machines: all of one provider's machines that are ours.
         live: the leases with that provider that have not ended.
         now: the present moment.
+        closed: runs that are closed: nobody waits for what their machines still do.
     """
     leases = {lease.lease_id: lease for lease in live}
     running = _first_of_each(machines, leases)
@@ -54,15 +61,15 @@ def judge(machines: Sequence[Machine], live: Iterable[Lease], now: datetime) -> 
         if machine.lease_id in leases and machine.machine != running[machine.lease_id]
     ]
     over = [
-        Sentence(running.get(lease.lease_id, lease.machine), lease.lease_id, "its deadline passed")
+        Sentence(running.get(lease.lease_id, lease.machine), lease.lease_id, why)
         for lease in leases.values()
-        if lease.deadline <= now
+        if (why := _why_over(lease, now, closed))
     ]
     forgotten = [
         Sentence("", lease.lease_id, "it never got a machine")
         for lease in leases.values()
         if lease.state == "recorded"
-        and lease.deadline > now
+        and not _why_over(lease, now, closed)
         and lease.lease_id not in running
         and (lease.asked_at or lease.recorded_at) + LAUNCH_GRACE <= now
     ]
@@ -78,7 +85,9 @@ def reap(
         try:
             # Machines before leases: one that starts in between has its lease in the later answer.
             machines = provider.list_ours()
-            sentences = judge(machines, book.live(provider=provider.name), now or book.now())
+            live = book.live(provider=provider.name)
+            # Runs last: one that is opened again before it rents anew is not taken for closed.
+            sentences = judge(machines, live, now or book.now(), book.closed_runs(live))
         except FlowsError as error:
             log.warning("gpus.reap_failed provider=%s error=%s", provider.name, error)
             continue
@@ -97,6 +106,12 @@ def reap_until(stop: threading.Event, book: LeaseBook, providers: Sequence[GpuPr
     """Do a round every ten seconds until told to stop."""
     while not stop.wait(EVERY_SECONDS):
         reap(book, providers)
+
+
+def _why_over(lease: Lease, now: datetime, closed: frozenset[str]) -> str:
+    if lease.deadline <= now:
+        return "its deadline passed"
+    return "its run is closed" if lease.run_id in closed else ""
 
 
 def _first_of_each(machines: Sequence[Machine], leases: dict[str, Lease]) -> dict[str, str]:

@@ -44,9 +44,7 @@ def members(session: Session) -> tuple[ProcessName, ...]:
     if session.boot != boot_id():
         return ()
     return tuple(
-        name
-        for entry in Path("/proc").glob("[0-9]*")
-        if (name := _in_session(entry, session)) is not None
+        name for entry in Path("/proc").glob("[0-9]*") if (name := _in_session(entry, session)) is not None
     )
 
 

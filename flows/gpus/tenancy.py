@@ -23,6 +23,8 @@ log = logging.getLogger("whetstone.gpus")
 
 REFUSED_FOR = timedelta(minutes=5)
 """How long an offer that refused a launch is left alone."""
+FREE_LEASE = timedelta(hours=24)
+"""Least time a free machine is leased for: no bill grows while it works on past the plan's deadline."""
 FOREVER = timedelta(days=365)
 """Time left of a run without a deadline."""
 
@@ -32,7 +34,7 @@ class Need:
     """Say what a run needs of a machine; minutes are those of the machine it was planned for.
 
     `fits` tells whether an offer may be taken, `speed_of` how fast it is next to the planned one, `spot`
-    whether machines may be taken that can be taken away.
+    whether machines may be taken that can be taken away, `free` that nothing is paid for whatever fits.
     """
 
     task_id: str
@@ -46,6 +48,7 @@ class Need:
     fits: Callable[[GpuOffer], bool]
     speed_of: Callable[[GpuOffer], float] = lambda _: 1.0
     spot: bool = True
+    free: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +176,10 @@ class Tenant:
 
     def _terms(self, place: _Place) -> Terms:
         need = self._need
+        # The reaper ends what is past its lease: one that began late must not be ended as soon as it began.
+        deadline = max(need.deadline, self._book.now() + FREE_LEASE) if need.free else need.deadline
         return Terms(
-            need.task_id, need.run_id, place.offer, need.price_cap, need.deadline, place.spot, place.price
+            need.task_id, need.run_id, place.offer, need.price_cap, deadline, place.spot, place.price
         )
 
     def _places(self) -> list[_Place]:
@@ -199,9 +204,7 @@ class Tenant:
     def _is_in_cap(self, price: float) -> bool:
         return self._need.price_cap <= 0.0 or price <= self._need.price_cap
 
-    def _situation(
-        self, progress: Progress, places: Mapping[str, _Place], lease: Lease | None
-    ) -> Situation:
+    def _situation(self, progress: Progress, places: Mapping[str, _Place], lease: Lease | None) -> Situation:
         need, now = self._need, self._book.now()
         here = name_of(lease.offer, spot=lease.spot) if lease else ""
         lived = (now - lease.launched_at).total_seconds() / 60.0 if lease and lease.launched_at else 0.0

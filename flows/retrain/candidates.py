@@ -15,6 +15,7 @@ from fleet_contracts.judging import Candidate, ModelVariant
 from fleet_contracts.training import TrainPlan
 from flows.context import Context
 from flows.database.schema import CandidateRow
+from flows.errors import StoreMissing
 from flows.retrain.errors import CandidateBroken
 from trainer.formats.names import FILE_NAMES
 
@@ -117,6 +118,7 @@ def _require_known_formats(candidate: Candidate, plan: TrainPlan, key: str) -> N
 
 
 def _require_same_as_judged(ctx: Context, candidate: Candidate, key: str) -> None:
+    """Refuse any other result after the verdict; the weights, too, since the next run begins with them."""
     row = candidate_row(ctx, candidate.candidate_id)
     there = {candidate.model_id, *(one.model_id for one in candidate.variants)}
     if row is not None and row.state != "collected" and row.model_id not in there:
@@ -126,6 +128,25 @@ def _require_same_as_judged(ctx: Context, candidate: Candidate, key: str) -> Non
             where=key,
             now="A verdict holds for one model; the files that were judged are kept as they are.",
         )
+    try:
+        # The verdict may stand though a flow was killed before its row said so.
+        ctx.store.get(keys.candidate(candidate.task_id, candidate.candidate_id, "gate.json"))
+        described = keys.candidate(candidate.task_id, candidate.candidate_id, "candidate.json")
+        kept = decode(Candidate, ctx.store.get(described), where=described)
+    except StoreMissing:
+        return
+    if _hashes(kept) != _hashes(candidate):
+        raise CandidateBroken(
+            expected=f"the files that were judged: {_hashes(kept)}",
+            got=str(_hashes(candidate)),
+            where=key,
+            now="The run's result was replaced after it was judged; what was judged is kept as it is.",
+        )
+
+
+def _hashes(candidate: Candidate) -> tuple[str, ...]:
+    others = sorted(f"{one.precision} {one.model_id}" for one in candidate.variants)
+    return (f"fp32 {candidate.model_id}", *others, f"weights {candidate.weights_sha256}")
 
 
 def _fetch(ctx: Context, candidate: Candidate, name: str, sha256: str, folder: Path) -> Path:

@@ -50,7 +50,12 @@ def rung_words(data: Mapping[str, Any]) -> str:
     """Say what a rung changed and why, as a person reads it; `data` is a rung event's."""
     changed = data.get("changed")
     pairs = changed.items() if isinstance(changed, dict) else ()
-    told = ", ".join(f"{name} {_shown(old)} -> {_shown(new)}" for name, (old, new) in pairs)
+    # A rented machine wrote it: what is not a pair is left out.
+    told = ", ".join(
+        f"{name} {_shown(pair[0])} -> {_shown(pair[1])}"
+        for name, pair in pairs
+        if isinstance(pair, list | tuple) and len(pair) == 2
+    )
     ships = "; what ships changes" if data.get("ships_changed") else ""
     return f"{told or data.get('rung', '')}{ships}: {data.get('reason', '')}"
 

@@ -32,7 +32,8 @@ from flows.planning.gather import Wanted, gather, offers_of
 from flows.planning.lineage import record_of
 from flows.retrain import candidates, promotion, runs, tickets
 from flows.retrain.announce import announce
-from flows.retrain.training import LONGEST_RUN, Ground, Training, costs_nothing, is_late
+from flows.retrain.needs import LONGEST_RUN, costs_nothing, is_late
+from flows.retrain.training import Ground, Training
 from flows.snapshots.cut import cut_snapshot
 from flows.snapshots.load import load_snapshot
 from flows.tracking.place import tracking_of

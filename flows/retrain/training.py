@@ -10,19 +10,20 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 from fleet_contracts import decode, keys, utc_now
 from fleet_contracts.training import GpuOffer, RunEvent, TrainPlan, TrainTicket
 from flows.context import Context
-from flows.errors import DatabaseAway, StoreAway, StoreMissing
+from flows.errors import StoreMissing
 from flows.gpus.base import GpuProvider
-from flows.gpus.errors import LaunchRefused, LeaseEnded, ProviderAway
+from flows.gpus.errors import LaunchRefused
 from flows.gpus.leases import LeaseBook
 from flows.gpus.money import Budget, Verdict, begin_of_month, judge_budget, spent
-from flows.gpus.tenancy import Need, Progress, Tenant
+from flows.gpus.tenancy import Progress, Tenant
 from flows.retrain import tickets
+from flows.retrain.attempts import NAMED, PASSING
 from flows.retrain.errors import TrainingFailed
+from flows.retrain.needs import costs_nothing, is_late, need_of
 
 log = logging.getLogger("whetstone.retrain")
 
@@ -33,17 +34,14 @@ MOST_MACHINES = 40
 """Machines that may die under one attempt; the deadline of each lease bounds what they cost."""
 MOST_FAILURES = 2
 """How often a trainer may give up before the run is closed: the first may have been the network's fault."""
-LONGEST_RUN = timedelta(hours=24)
 REVIEW_SECONDS = 60.0
 """Between two looks at the market and at the money while a machine works."""
 WAIT_SECONDS = 20.0
 """Between two looks at the market while there is no machine to be had."""
-COLD_MINUTES = 5.0
-"""From a launch to the first step, as the renting policy expects it: boot, packages, data, checkpoint."""
-UNKNOWN_MINUTES = 60.0
-"""Work of a run whose plan predicts nothing."""
-LEAST_LEFT = timedelta(minutes=10)
-"""A machine is not rented for less: it would end before it has the data."""
+ASK_SECONDS = 5.0
+"""Between two questions to a seller whether a machine runs: they limit calls. A free one is always asked."""
+MOST_PAUSE = 10.0
+"""Longest pause before a service that was away is tried again; the first is one poll, then twice as long."""
 LONGEST_AWAY = 1800.0
 """Seconds store, database or provider may be away before the flow ends and leaves its run to another one."""
 
@@ -57,42 +55,6 @@ class Ground:
     told: Callable[[RunEvent], None]
     poll_seconds: float = POLL_SECONDS
     budget: Budget = field(default_factory=Budget)
-
-
-def is_late(plan: TrainPlan, now: datetime) -> bool:
-    """Tell whether a plan's deadline passed or is too near to begin anything."""
-    return plan.deadline is not None and plan.deadline - now < LEAST_LEFT
-
-
-def costs_nothing(offer: GpuOffer | None) -> bool:
-    """Tell whether a machine is known to be free, so that its deadline bounds no bill."""
-    return offer is not None and offer.on_demand_price == 0
-
-
-def need_of(plan: TrainPlan, now: datetime) -> Need:
-    """Return what a plan needs of a machine: no less than the one it was made for."""
-    minutes = plan.predicted.seconds / 60.0 if plan.predicted else UNKNOWN_MINUTES
-    return Need(
-        task_id=plan.task_id,
-        run_id=plan.run_id,
-        deadline=plan.deadline or now + LONGEST_RUN,
-        has_deadline=plan.deadline is not None and not costs_nothing(plan.offer),
-        price_cap=plan.price_cap,
-        work_minutes=minutes,
-        cold_start=COLD_MINUTES,
-        epoch=minutes / sum(stage.epochs for stage in plan.stages),
-        fits=lambda offer: fits(plan, offer),
-        spot=plan.spot,
-    )
-
-
-def fits(plan: TrainPlan, offer: GpuOffer) -> bool:
-    """Tell whether a run may go on with an offer: as many cards, each with at least the planned memory."""
-    if plan.offer is None:
-        return True
-    if plan.offer.gpu_count == 0:
-        return offer.gpu_count == 0
-    return offer.gpu_count == plan.offer.gpu_count and offer.gpu_memory_mib >= plan.offer.gpu_memory_mib
 
 
 class Training:
@@ -117,7 +79,9 @@ class Training:
             need_of(plan, ground.book.now()),
             lambda: tickets.ticket_file(ctx, plan.run_id),
         )
+        self._free = costs_nothing(plan.offer)
         self._look_again = 0.0
+        self._ask_again = 0.0
         self._waits = False
         self._warned = False
         self._epochs = 0
@@ -135,25 +99,37 @@ class Training:
             StoreAway, DatabaseAway, ProviderAway: for half an hour without a break.
         """
         away_since: float | None = None
+        pause = self._ground.poll_seconds
         while True:
             try:
-                if self._step():
+                if self._step_or_end():
                     return
-                away_since = None
-            except (StoreAway, DatabaseAway, ProviderAway, LeaseEnded) as error:
+                away_since, pause = None, self._ground.poll_seconds
+            except PASSING as error:
                 # They pass; a flow that outlived its services for long must not wait for ever all the same.
                 away_since = away_since or time.monotonic()
                 log.warning("retrain.waits run=%s error=%s", self._plan.run_id, error)
                 if time.monotonic() - away_since > LONGEST_AWAY:
                     raise
-            time.sleep(self._ground.poll_seconds)
+                pause = min(2.0 * pause, MOST_PAUSE)
+            time.sleep(pause)
+
+    def _step_or_end(self) -> bool:
+        try:
+            return self._step()
+        except PASSING:
+            raise
+        except NAMED as error:
+            # The run is closed over this, and nobody would look after its machine any more.
+            self._end_now(f"the run ends: {error.got if isinstance(error, TrainingFailed) else error}")
+            raise
 
     def _step(self) -> bool:
         # (1) the trainer is told of fresh URLs before the old ones end
         if self._ticket is None or tickets.must_renew(self._ticket, utc_now()):
             self._ticket = tickets.write_ticket(self._ctx, self._plan, self._inputs)
         # (2) whether a machine runs is asked before the bucket: one that ends in between has written by then
-        running = self._tenant.is_running()
+        running = self._is_running()
         self._tell_events()
         # (3) the result is the commit of the whole run
         if self._exists("result.json"):
@@ -171,9 +147,9 @@ class Training:
         """Rent where nothing runs, and now and then see whether to move, and what it costs."""
         if time.monotonic() < self._look_again and (running or self._waits):
             return
-        self._require_money()
-        if not running:
-            self._require_worth_it()
+        if not self._free:
+            self._require_money()
+        self._require_time(running=running)
         move = self._tenant.step(self._progress())
         self._waits = move.kind == "wait"
         self._look_again = time.monotonic() + (WAIT_SECONDS if self._waits else REVIEW_SECONDS)
@@ -183,11 +159,30 @@ class Training:
         elif self._waits:
             log.info("retrain.waits_for_machine run=%s why=%s", self._plan.run_id, move.why)
 
-    def _require_worth_it(self) -> None:
+    def _require_time(self, *, running: bool) -> None:
+        """End the run when its money would be spent past the deadline, or nothing came of it so far."""
+        now, deadline = utc_now(), self._plan.deadline
+        if running:
+            if deadline is not None and deadline <= now and not self._is_free():
+                raise self._failed(f"no result by the plan's deadline: {deadline}")
+            return
         if self._machines >= MOST_MACHINES:
             raise self._failed(f"{MOST_MACHINES} machines died without a result")
-        if is_late(self._plan, utc_now()) and not costs_nothing(self._plan.offer or self._first_offer()):
-            raise self._failed(f"no time to rent a machine: the plan's deadline is {self._plan.deadline}")
+        # A free machine may be late; one that never comes must not be waited for longer than that.
+        if is_late(self._plan, now) and (self._waits or not self._is_free()):
+            raise self._failed(f"no time to rent a machine: the plan's deadline is {deadline}")
+
+    def _is_free(self) -> bool:
+        return self._free or (self._plan.offer is None and costs_nothing(self._first_offer()))
+
+    def _is_running(self) -> bool:
+        """Tell whether a machine works on the run, from the last answer while that is fresh enough."""
+        if time.monotonic() < self._ask_again:
+            return True
+        running = self._tenant.is_running()
+        if running and not self._free:
+            self._ask_again = time.monotonic() + ASK_SECONDS
+        return running
 
     def _first_offer(self) -> GpuOffer:
         offers = self._ground.provider.offers()
@@ -204,7 +199,6 @@ class Training:
         """Warn when a share of the budget is spent, and end the run when it is all spent."""
         verdict = self._verdict()
         if verdict.state == "stop":
-            self._tenant.end(f"the budget is spent: {verdict.why}")
             raise self._failed(f"the budget is spent: {verdict.why}")
         if verdict.state == "warn" and not self._warned:
             self._warned = True
@@ -216,12 +210,13 @@ class Training:
         return judge_budget(self._ground.budget, of_run, spent(book.since(begin_of_month(now)), now))
 
     def _take_failure(self, why: str, *, running: bool) -> None:
-        self._failures += 1
         self._end("the trainer gave up", running=running)
-        if self._failures >= MOST_FAILURES:
+        if self._failures + 1 >= MOST_FAILURES:
             raise self._failed(why)
         log.warning("retrain.trainer_gave_up run=%s why=%s", self._plan.run_id, why)
         self._ctx.store.delete(self._key("failure.json"))
+        # Counted when all is done: a service that is away meanwhile must not make one failure two.
+        self._failures += 1
 
     def _failed(self, why: str) -> TrainingFailed:
         return TrainingFailed(
@@ -236,8 +231,12 @@ class Training:
         deadline = time.monotonic() + ENDING_SECONDS
         while running and time.monotonic() < deadline:
             time.sleep(min(0.2, self._ground.poll_seconds))
-            running = self._tenant.is_running()
-        self._tenant.end(reason)
+            running = self._is_running()
+        self._end_now(reason)
+
+    def _end_now(self, reason: str) -> None:
+        self._ask_again = 0.0
+        self._tenant.end(reason[:500])
 
     def _tell_events(self) -> None:
         """Read every event segment that came since; they are numbered without gaps."""

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fleet_contracts import utc_now
-from fleet_contracts.errors import ContractError
 from fleet_contracts.training import RunEvent
 from flows.context import Context
 from flows.errors import FlowsError
@@ -56,7 +55,11 @@ class Mirror:
 
     def heard(self, event: RunEvent) -> None:
         """Write what an event adds."""
-        picture = picture_of_event(event)
+        try:
+            picture = picture_of_event(event)
+        except Exception as error:  # noqa: BLE001 - a machine wrote it; the training it tells of goes on
+            log.warning("tracking.event_not_read run=%s error=%r", self._run_id, error)
+            return
         if picture is not None:
             self._put(picture)
 
@@ -66,8 +69,8 @@ class Mirror:
             return
         try:
             self._put(picture_of(story_of(self._ctx, self._task_id, self._run_id), utc_now()))
-        except (FlowsError, ContractError) as error:
-            log.warning("tracking.not_gathered run=%s error=%s", self._run_id, error)
+        except Exception as error:  # noqa: BLE001 - no outage and no document may end the flow
+            log.warning("tracking.not_gathered run=%s error=%r", self._run_id, error)
 
     def close(self, seconds: float = END_SECONDS) -> None:
         """Wait for what is left to be written; a store that failed to answer is waited for so long."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from fleet_contracts.judging import Candidate, GateReport
 from fleet_contracts.training import EpochMetrics, Lease, RunEvent, RunRecord, TrainPlan, VramEstimate
-from flows.tracking.costs import cost_of_run
+from flows.gpus.money import cost_of_run
 
 
 @dataclass(frozen=True, slots=True)

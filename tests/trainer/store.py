@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +11,10 @@ from fleet_contracts import keys
 from fleet_contracts.base import encode, utc_now
 from fleet_contracts.ids import run_id_of, sha256_of
 from fleet_contracts.training import StartWeights, TicketObject, TrainPlan, TrainStage, TrainTicket
+from tests.helpers import wait_until
 from tests.trainer.scenes import SIZE, TASK, class_list, snapshot, tar_of
+from trainer.errors import BackendFailed
+from trainer.run import run_ticket
 from trainer.wire import MemoryWire
 
 EVENTS = 40
@@ -85,6 +90,24 @@ class RunStore:
         path = folder / "ticket.json"
         path.write_bytes(encode(ticket or self.ticket()))
         return path
+
+    def interrupt(self, folder: Path, when: Callable[[], bool], what: str = "a checkpoint") -> None:
+        """Train in a work folder until the store shows something, and stop."""
+        stop = threading.Event()
+        failures: list[BaseException] = []
+
+        def train() -> None:
+            try:
+                run_ticket(self.ticket_file(folder.parent), folder, wire=self.wire, stop=stop)
+            except BackendFailed as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=train)
+        thread.start()
+        wait_until(when, 120, what)
+        stop.set()
+        thread.join(60)
+        assert failures, "the run was not interrupted"
 
     def events(self) -> list[str]:
         """Return the kinds of the events that arrived, in their order."""

@@ -142,6 +142,15 @@ def test_forgetting_is_judged_as_measured_and_at_the_intervals_end(
     assert ("forgetting" not in failed(case)) is passes
 
 
+def test_a_golden_set_of_one_group_cannot_show_forgetting() -> None:
+    """Drawn from one burst every draw is the same: its interval is a point and rules nothing out."""
+    alone = Interval(0.0, 0.0, 0.0, 100, 1)
+    case = evidence(champion=champion_with(golden_change=alone))
+    assert failed(case) == {"forgetting"}
+    lenient = GateSettings(require_golden=False)
+    assert failed(evidence(champion=champion_with(golden_change=alone), settings=lenient)) == set()
+
+
 def test_parity_over_nothing_proves_nothing() -> None:
     """A report without compared boxes is refused."""
     empty = ParityReport(images=0, compared=0, unmatched=0, max_box_error_px=0.0, max_score_error=0.0)

@@ -18,7 +18,7 @@ from fleet_contracts.training import RunRecord
 from tests.helpers import wait_until
 from tests.trainer.store import RunStore
 from trainer.backend_job import BackendEvent, BackendResult
-from trainer.errors import BackendFailed, DatasetRefused, StartRefused, TicketRefused, WrongContent
+from trainer.errors import DatasetRefused, StartRefused, TicketRefused, WrongContent
 from trainer.run import run_ticket
 
 Trained = tuple[BackendResult, list[BackendEvent]]
@@ -74,21 +74,7 @@ def test_a_second_run_of_a_finished_ticket_trains_nothing(weights: bytes, tmp_pa
 def test_a_run_goes_on_elsewhere_from_the_uploaded_checkpoint(weights: bytes, tmp_path: Path) -> None:
     """When the machine is lost, another one continues with at most one epoch repeated, and events go on."""
     store = RunStore(weights, stages=(2, 3))
-    stop = threading.Event()
-    failures: list[BaseException] = []
-
-    def first_machine() -> None:
-        try:
-            run_ticket(store.ticket_file(tmp_path), tmp_path / "lost", wire=store.wire, stop=stop)
-        except BackendFailed as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=first_machine)
-    thread.start()
-    wait_until(lambda: b'"stage":1' in (store.get("checkpoint.json") or b""), 120, "a checkpoint of stage 1")
-    stop.set()
-    thread.join(60)
-    assert failures, "the first machine was not interrupted"
+    store.interrupt(tmp_path / "lost", lambda: b'"stage":1' in (store.get("checkpoint.json") or b""))
     assert store.get("result.json") is None
     shutil.rmtree(tmp_path / "lost")
     done_before = store.events().count("epoch")

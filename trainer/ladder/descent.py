@@ -59,7 +59,8 @@ class Descent:
         self._in_force: dict[str, Any] = {}
         if not planned.resume:
             (planned.out / RUNGS_FILE).unlink(missing_ok=True)
-        self._taken = (read_taken(planned.out) or ladder.told) if planned.resume else ()
+        # The record may know of rungs that another machine took since this folder was left, or lack the last.
+        self._taken = max(read_taken(planned.out), ladder.told, key=len) if planned.resume else ()
         for taken in self._taken:
             self.job = taken.apply(self.job)
         for taken in self._taken[len(ladder.told) :]:

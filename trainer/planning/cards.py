@@ -3,10 +3,12 @@
     >>> card_of("NVIDIA A100-SXM4-80GB").name, card_of("Tesla T4").memory_mib, card_of("Abacus 9")
     ('A100', (15360,), None)
 
-Figures are the makers': NVIDIA's data sheets (T4, V100, A10, A30, A40, A100, L4, L40, L40S, H100, H200) and
-architecture papers (Turing, Ampere GA102, Ada, Blackwell), dense, without sparsity, tensor rates with fp32
-accumulation, which is what torch uses. Where a name covers several boards the slowest stands here. Memory is
-what `nvidia-smi` reports, which is less than the name says: a "16 GB" T4 has 15 GiB.
+Rates are dense, without sparsity; those of tensor cores with fp32 accumulation, which is what torch uses.
+Where a name covers several boards the slowest stands here. Compared with public specification tables, which
+agree within 4 %: T4, A10, A40, A100, L4, L40, L40S, RTX 3090, 4080, 4090 and 5090, RTX A4000 and A6000; of
+the V100, H100 and H200 all but the tensor rate. Not checked: P100, RTX 2080 Ti, 3060 and 3080, RTX A5000,
+RTX 6000 Ada, A10G, A30, those tensor rates, and of every card the memory, which is meant to be what
+`nvidia-smi` reports and is less than the name says: a "16 GB" T4 has 15 GiB.
 """
 
 from __future__ import annotations

@@ -50,19 +50,20 @@ def save_checkpoint(folder: Path, state: State) -> None:
     """
     path = folder / CHECKPOINT_FILE
     fresh = path.with_name(path.name + ".part")
-    # (1)
-    with fresh.open("wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    # (2)
-    read_checkpoint(fresh, state["fingerprint"])
+    try:
+        # (1)
+        with fresh.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # (2)
+        read_checkpoint(fresh, state["fingerprint"])
+    except BaseException:
+        fresh.unlink(missing_ok=True)  # on a full disk it would keep the disk full
+        raise
     # (3)
     if path.is_file():
-        second = folder / (PREVIOUS_FILE + ".part")
-        second.unlink(missing_ok=True)
-        os.link(path, second)
-        second.replace(folder / PREVIOUS_FILE)
+        _keep_as_previous(path)
     # (4)
     fresh.replace(path)
     directory = os.open(folder, os.O_RDONLY)
@@ -70,6 +71,18 @@ def save_checkpoint(folder: Path, state: State) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _keep_as_previous(path: Path) -> None:
+    previous = path.with_name(PREVIOUS_FILE)
+    second = path.with_name(PREVIOUS_FILE + ".part")
+    second.unlink(missing_ok=True)
+    try:
+        os.link(path, second)
+    except OSError:  # a file system without second names: for a moment the old one has its second alone
+        path.replace(previous)
+    else:
+        second.replace(previous)
 
 
 def read_checkpoint(path: Path, fingerprint: str) -> State:

@@ -139,14 +139,23 @@ def _ship(job: BackendJob | ExportJob, model: Any, emit: _Emitter) -> BackendRes
 
 
 class _Emitter:
-    """Append events to the file the parent tails; one write a line, so no reader meets half of one."""
+    """Append events to the file the parent tails; what a full disk does not take goes with the next one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._waiting = ""
 
     def __call__(self, event: BackendEvent) -> None:
-        with self._path.open("a") as stream:
-            stream.write(event.to_line())
+        self._waiting += event.to_line()
+        try:
+            with self._path.open("a") as stream:
+                stream.write(self._waiting)
+        except OSError as error:
+            sys.stderr.write(f"an event waits: {error}\n")
+            # Some of it may have been taken: the next attempt begins on a line of its own.
+            self._waiting = "\n" + self._waiting.lstrip("\n")
+        else:
+            self._waiting = ""
 
 
 def _device_name() -> str:

@@ -3,11 +3,13 @@
 (1) Give back the spare memory that was kept for this.
 (2) Recognise the error while it still holds what it held: what is seen now is what was taken.
 (3) Let go of the frames, and with them of model, batch and graph.
-(4) Write the document; one about memory is not overwritten by what its end brings down elsewhere.
+(4) Write the document, one process after the other: devices that train together run out of memory at the same
+    step. One about memory is not overwritten, least of all by what its end brings down elsewhere.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import resource
 import sys
@@ -21,6 +23,7 @@ from trainer.errors import MemoryExhausted, MemoryNear
 from trainer.memory import DeviceMemory, HostMemory, Recognised, Room, recognise
 from trainer.ultralytics_backend.moments import Moments
 
+_LOCK_FILE = "failure.lock"
 _SPARE_BYTES = 16 * 2**20
 _SHORT_SHARE = 0.08
 """Of a memory: with less than this free, an error that only sometimes means memory is taken to mean it."""
@@ -78,8 +81,10 @@ class Edge:
         _let_go(error)
         # (4)
         path = out / FAILURE_FILE
-        if failure.kind or not _tells_of_memory(path):
-            write_whole(path, failure.model_dump_json().encode())
+        with (out / _LOCK_FILE).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _tells_of_memory(path):
+                write_whole(path, failure.model_dump_json().encode())
         return failure
 
     def _failure(self, error: BaseException) -> BackendFailure:

@@ -14,9 +14,7 @@ from pathlib import Path
 _PR_SET_PDEATHSIG = 1
 
 
-def prepare(
-    config_folder: Path, *, threads: int, niceness: int, expandable_segments: bool = True
-) -> None:
+def prepare(config_folder: Path, *, threads: int, niceness: int, expandable_segments: bool = True) -> None:
     """Set the environment that ultralytics and torch read at import, and yield to the line's processes.
 
     Args:

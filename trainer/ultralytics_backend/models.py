@@ -14,6 +14,7 @@ from torch import nn
 from ultralytics.nn.tasks import DetectionModel
 
 from trainer.errors import StartRefused
+from trainer.memory import recognise
 
 _NEW_ROW_STD = 0.01
 
@@ -28,6 +29,8 @@ def load_model(path: Path) -> DetectionModel:
         content = torch.load(path, map_location="cpu", weights_only=False)
         model = content.get("ema") or content["model"]
     except Exception as error:
+        if recognise(error) is not None:
+            raise  # the weights may be right: memory ran out, which is a rung's to mend
         # Unpickling foreign bytes can raise anything; all of it means the same to the caller.
         raise StartRefused(
             expected="an ultralytics checkpoint", got=f"{type(error).__name__}: {error}", where=str(path)
@@ -48,7 +51,7 @@ def build_model(start: str, class_names: tuple[str, ...]) -> DetectionModel:
         StartRefused: the weights' classes are not a prefix of the list (law 9), or no model could be read.
     """
     if not start.endswith(".pt"):
-        model = DetectionModel(start, ch=3, nc=len(class_names), verbose=False)
+        model = _fresh(start, len(class_names))
     else:
         old = load_model(Path(start))
         _require_prefix(tuple(old.names[i] for i in sorted(old.names)), class_names, start)
@@ -57,6 +60,16 @@ def build_model(start: str, class_names: tuple[str, ...]) -> DetectionModel:
     for parameter in model.parameters():
         parameter.requires_grad = True
     return model
+
+
+def _fresh(start: str, classes: int) -> DetectionModel:
+    try:
+        return DetectionModel(start, ch=3, nc=classes, verbose=False)
+    except FileNotFoundError as error:
+        raise StartRefused(
+            expected="a model that ultralytics knows", got=str(error), where=start,
+            now="Name a model yaml (a file, or a name such as yolo11n.yaml) or a .pt.",
+        ) from error  # fmt: skip
 
 
 def _require_prefix(old: tuple[str, ...], new: tuple[str, ...], where: str) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from trainer.backend_job import EVENTS_FILE, PREVIOUS_FILE, BackendEvent, BackendJob
 from trainer.dataset import open_dataset
-from trainer.errors import DatasetRefused
+from trainer.errors import CheckpointLost, DatasetRefused
 from trainer.ultralytics_backend import checkpoint, ranks, settings, tracking
 from trainer.ultralytics_backend.core import Emit, OnMoment, WhetstoneTrainer
 
@@ -44,6 +44,7 @@ def train(
 
     Raises:
         DatasetRefused: the dataset was made for another class list.
+        CheckpointLost: the job must go on from a checkpoint and none can be continued.
         LossNotFinite: the loss stopped being a number again and again.
     """
     if not ranks.is_first():
@@ -104,6 +105,10 @@ def _found(
     ranks.wait_for_all()  # nothing is moved while another process may still read it
     if ranks.is_first():
         checkpoint.settle(job.out, state is not None, refused)
+    if state is None and job.must_resume:
+        raise CheckpointLost(
+            expected="a checkpoint to go on from", got="; ".join(refused) or "none", where=str(job.out)
+        )
     if state is None:
         return None, refused
     for why in refused:

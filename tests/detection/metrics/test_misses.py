@@ -169,3 +169,11 @@ def test_impossible_limits_are_refused(wrong: dict[str, float]) -> None:
     """A rate of zero cannot be shown by any number of parts."""
     with pytest.raises(ValueError, match="between 0 and 1"):
         MissLimit(**wrong)
+
+
+def test_a_rate_that_nobody_can_show_is_told_not_raised() -> None:
+    """A wish of one in a hundred million with a missed part ends in a verdict, not in an error."""
+    rows = [(f"part-{number}", found(0, 0.001 if number == 0 else 0.9), truth(0)) for number in range(20)]
+    _, report = hold(rows, [part for part, _, _ in rows], RULES, MissLimit(1e-8))
+    assert (report.missed, report.held) == (1, False)
+    assert "more than 10000000 groups" in report.in_words()

@@ -8,14 +8,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
+import typer
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Cancelled
 
 from flows.champion import Entry
 from flows.cli import main
 from flows.cli.app import JoinedGroup, app
 from flows.context import open_context
 from flows.database.schema import CandidateRow, RunRow, SnapshotMemberRow
+from flows.errors import StoreAway
 from flows.retrain.first import first_release
 from flows.settings import write_settings
 from flows.up import credentials
@@ -275,3 +282,65 @@ def test_commands_of_others_join() -> None:
     if "demo" in names:
         assert group.get_command(context, "demo") is not None
     assert group.get_command(context, "no-such-command") is None
+
+
+def test_every_command_has_a_help_that_can_be_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    """No help text holds what rich takes for markup; one that did ended the command with a traceback."""
+    commands: dict[tuple[str, ...], Any] = {(): typer.main.get_command(app)}
+    while commands:
+        path, command = commands.popitem()
+        assert main([*path, "--help"]) == 0
+        told = "".join(capsys.readouterr().out.replace("│", " ").split())
+        assert "Usage:whetstone" + "".join(path) in told
+        own = getattr(command, "commands", {})
+        commands |= {(*path, name): child for name, child in own.items()}
+        if path == ("plan", "show"):
+            assert "T4=0.35/0.11" in told
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [(Cancelled(message="Deployment concurrency limit reached."), "concurrency limit"), (None, "no reason")],
+)
+def test_retraining_that_was_not_run_is_told(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    state: State[Any] | None,
+    said: str,
+) -> None:
+    """Waiting for a flow run that Prefect cancels is no success: the reason is told, and where to look."""
+    ended = FlowRun(flow_id=uuid4(), state=state)
+    monkeypatch.setattr("prefect.deployments.run_deployment", lambda *_, **__: ended)
+    assert run(folder, "retrain", "--task", "plates", "--wait") == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "whetstone status" in told
+
+
+def test_retraining_without_a_prefect_server_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two lines instead of a traceback: which server was expected, and what to start."""
+
+    def nobody(*_: object, **__: object) -> FlowRun:
+        raise httpx.ConnectError("Connection refused")
+
+    monkeypatch.setattr("prefect.deployments.run_deployment", nobody)
+    assert run(folder, "retrain", "--task", "plates") == 2
+    told = capsys.readouterr().err
+    assert "Connection refused" in told
+    assert "whetstone up" in told
+
+
+def test_store_that_is_away_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Services try again; a command has ended, so a person is asked whether the services run."""
+
+    def away(_: Path) -> None:
+        raise StoreAway(expected="an answer", got="nothing", where="store", now="It is tried again.")
+
+    monkeypatch.setattr("flows.context.open_context", away)
+    assert run(folder, "runs", "--task", "plates") == 2
+    assert "whetstone up" in capsys.readouterr().err

@@ -50,3 +50,23 @@ def test_what_an_estimate_rests_on_is_said(confirmed: bool, calibration: str, sa
     """Three states, three sentences; only measured runs of the same kind confirm."""
     found = VramEstimate(terms={}, peak_bytes=1, confirmed=confirmed, calibration=calibration)
     assert confirmation(found).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["yolo11"], "yolo11n"),
+        (["yolov5u"], "yolov5nu"),
+        ([TINY, "--batch", "0"], "--batch"),
+        ([TINY, "--boxes", "-1"], "--boxes"),
+        ([TINY, "--optimizer", "Foo"], "'MuSGD'"),
+        ([TINY, "--out", "memory.jpg"], ".png"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_the_trace(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A family without a size, no image, an unknown optimizer: told at once, and nothing is traced."""
+    assert main(["plan", "estimate", *arguments, "--folder", str(tmp_path / "installation")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "installation").exists()

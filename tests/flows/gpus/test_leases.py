@@ -11,6 +11,7 @@ import pytest
 from fleet_contracts import utc_now
 from fleet_contracts.training import GpuOffer, Lease
 from flows.database import Database
+from flows.database.schema import RunRow
 from flows.gpus.base import Machine, MachineStatus
 from flows.gpus.errors import LaunchRefused, LeaseEnded, ProviderAway
 from flows.gpus.leases import LeaseBook, Terms, give_back, rent
@@ -130,6 +131,18 @@ def test_giving_back_ends_both(book: LeaseBook) -> None:
     assert provider.list_ours() == ()
 
 
+def test_giving_back_ends_a_machine_whose_answer_was_lost(book: LeaseBook) -> None:
+    """Also where no reaper lives, a launch that nobody heard of does not go on under an ended lease."""
+    provider = DyingProvider()
+    with pytest.raises(KeyboardInterrupt):
+        rent(book, provider, terms(), TICKET)
+    (lease,) = book.live(run_id=RUN)
+    assert (lease.machine, len(provider.list_ours())) == ("", 1)
+    give_back(book, provider, lease, "the run ends")
+    assert provider.list_ours() == ()
+    assert book.live() == ()
+
+
 def test_reaper_ends_what_nobody_owns(book: LeaseBook) -> None:
     """A machine without a live lease is ended; one with a live lease is left alone."""
     provider = MemoryProvider()
@@ -147,6 +160,23 @@ def test_reaper_ends_leases_past_their_deadline(book: LeaseBook) -> None:
     assert len(reap(book, [provider], now=lease.deadline)) == 1
     assert provider.list_ours() == ()
     assert book.live() == ()
+
+
+def test_reaper_ends_what_works_for_a_closed_run(book: LeaseBook) -> None:
+    """Nobody waits for a closed run: its machine ends at once, not at its deadline; an active run's stays."""
+    provider = MemoryProvider()
+    mine = rent(book, provider, terms(), TICKET)
+    other = rent(book, provider, terms("run-fedcba9876543210"), TICKET)
+    for lease, state in ((mine, "failed"), (other, "active")):
+        row = RunRow(
+            run_id=lease.run_id, task_id="plates", snapshot_id="s", start_kind="origin", start_sha256="0" * 64,
+            recipe={}, state=state, attempts=1, flow_run="", reason="", started_at=utc_now(),
+            touched_at=utc_now(), ended_at=None,
+        )  # fmt: skip
+        with book._database.session() as session:
+            session.add(row)
+    assert reap(book, [provider]) == (Sentence(mine.machine, mine.lease_id, "its run is closed"),)
+    assert [machine.machine for machine in provider.list_ours()] == [other.machine]
 
 
 def test_one_silent_provider_does_not_stop_the_round(book: LeaseBook) -> None:

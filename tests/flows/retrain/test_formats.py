@@ -115,6 +115,27 @@ def test_the_chosen_format_is_kept_signed_and_champion(wide: Context, tmp_path: 
     assert row.model_id == release.model_id
 
 
+def test_other_weights_after_the_verdict_are_refused(wide: Context, tmp_path: Path) -> None:
+    """A flow killed between verdict and row finds the same model beside other weights: the next run's start."""
+    trainer = FormatTrainer(wide, tmp_path, {"int8": INT8})
+    run = steps.begin(wide, TASK).run
+    assert run is not None
+    plan = steps.prepare(wide, run, trainer)
+    steps.train(wide, plan, lambda _: None, trainer)
+    steps.judge(wide, plan)
+    with wide.database.session() as session:
+        session.get_one(CandidateRow, run.run_id).state = "collected"
+    kept = wide.store.get(keys.candidate(TASK, run.run_id, "weights.pt"))
+    wide.store.put(keys.run(TASK, run.run_id, "weights.pt"), b"other weights")
+    key = keys.run(TASK, run.run_id, "result.json")
+    result = decode(Candidate, wide.store.get(key), where=key)
+    lied = {"weights_sha256": sha256_of(b"other weights"), "weights_bytes": 13}
+    wide.store.put(key, encode(result.model_copy(update=lied)))
+    with pytest.raises(CandidateBroken, match="replaced after it was judged"):
+        steps.judge(wide, plan)
+    assert wide.store.get(keys.candidate(TASK, run.run_id, "weights.pt")) == kept
+
+
 def test_a_format_that_fails_leaves_the_next_one(wide: Context, tmp_path: Path) -> None:
     """A blind int8 is refused with its rules; float16 ships under its own name, and the record says why."""
     trainer = FormatTrainer(wide, tmp_path, {"fp16": HALF, "int8": replace(BLIND, features=5)})

@@ -106,7 +106,10 @@ def gate(run_id: str = NEW, *, promoted: bool = True) -> GateReport:
         task_id=TASK, candidate_id=run_id, candidate_model="a" * 64, champion_model=None, snapshot_id=SNAPSHOT,
         findings=(finding,), promoted=promoted, judged_at=BEGAN + timedelta(minutes=15),
         decision_rules=DecisionRules(classes=tuple(ClassRule(name=name, reject_at=0.5, unsure_at=0.3) for name in CLASSES)),
-        measures={"candidate.val_map50": 0.75 if promoted else 0.5},
+        measures={
+            "candidate.val_map50": 0.75 if promoted else 0.5,
+            "candidate.slice_loss[board=b-1]": 0.01 if promoted else 0.2,
+        },
     )  # fmt: skip
 
 

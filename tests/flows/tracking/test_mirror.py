@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from flows.context import Context
 from flows.errors import CannotStart, SettingsError
 from flows.gpus.local import LocalProvider
+from flows.retrain.progress import rung_words
 from flows.settings import Settings, TrackingSettings, load_settings, write_settings
 from flows.store import MemoryStore
 from flows.tracking import mirror as mirroring
@@ -48,6 +49,25 @@ def test_a_run_is_there_while_it_trains_and_whole_after(ctx: Context, tracker: M
     assert tracker.status[NEW] == "FINISHED"
     assert set(tracker.files[NEW]) == {"plan.json", "run.json", "gate.json", "gate.md"}
     assert tracker.tags[NEW]["whetstone.task"] == TASK
+
+
+def test_what_a_machine_wrote_into_an_event_fails_nothing(
+    ctx: Context, tracker: MemoryTracker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Odd values are told in the log and leave the run alone, in the mirror as in the flow's own lines."""
+    seed(ctx)
+    odd = event(4, "rung", data={"rung": 7, "changed": {"batch": 3, "amp": [1], "cache": ["ram", "disk"]}})
+    assert rung_words(odd.data).startswith("cache ram -> disk")
+
+    def broken(_: object) -> None:
+        raise TypeError("no number")
+
+    monkeypatch.setattr(mirroring, "picture_of_event", broken)
+    monkeypatch.setattr(mirroring, "story_of", lambda *_: broken(None))
+    with mirrored(ctx, TASK, NEW) as mirror:
+        mirror.heard(odd)
+    assert "tracking.event_not_read" in caplog.text
+    assert "tracking.not_gathered" in caplog.text
 
 
 def test_an_outage_fails_nothing_and_the_end_makes_up_for_it(
@@ -130,6 +150,8 @@ def test_credentials_come_from_a_file_and_never_from_settings(
         ("https://ana:secret@mlflow.example", "user or password"),
         ("https://token@mlflow.example", "user or password"),
         ("postgresql://ana:secret@db/mlflow", "user or password"),
+        ("postgresql://db/mlflow?user=ana&password=secret", "password or token"),
+        ("https://mlflow.example/?access_token=secret", "password or token"),
         ("file:///srv/mlruns", "maintenance mode"),
         ("/srv/mlruns", "maintenance mode"),
         ("sqlite:///mlflow.db", "relative"),

@@ -64,6 +64,8 @@ def test_list_tells_how_runs_stand(folder: Path, capsys: pytest.CaptureFixture[s
                  "promoted, release 2"):  # fmt: skip
         assert told in lines[0], told
     assert "refused by 1 rule" in lines[1]
+    assert "escapes" in lines[1]
+    assert "expected" not in lines[1]
     assert "TrainingFailed: out of luck" in lines[2]
 
 
@@ -97,7 +99,7 @@ def test_show_tells_everything_about_one(folder: Path, capsys: pytest.CaptureFix
     assert run(folder, "show", "run-00aa") == 0
     told = capsys.readouterr().out
     for words in ("2 epochs at 160 px, batch 32", "rung: epoch 4: batch;", "waits for data 40 %",
-                  "candidate.val_map50", "1 x T4", "data cache hits", "75 %"):  # fmt: skip
+                  "candidate.val_map50", "candidate.slice_loss[board=b-1]", "1 x T4", "data cache hits", "75 %"):  # fmt: skip
         assert words in told, words
     assert run(folder, "show", FAILED) == 0
     assert "out of luck" in capsys.readouterr().out
@@ -108,6 +110,7 @@ def test_compare_marks_what_differs(folder: Path, capsys: pytest.CaptureFixture[
     assert run(folder, "compare", NEW, OLD) == 0
     told = capsys.readouterr().out
     assert "≠ stages" in told
+    assert "≠ candidate.slice_loss[board=b-1]" in told
     assert "≠ candidate.val_map50" in told
     assert "optimizer" not in told
     assert run(folder, "compare", NEW, OLD, "--all", "--json") == 0

@@ -12,9 +12,9 @@ from PIL import Image
 
 from fleet_contracts import keys
 from flows.context import Context
+from flows.gpus.money import cost_of_run
 from flows.tracking import words
 from flows.tracking.comparing import compare
-from flows.tracking.costs import cost_of_run
 from flows.tracking.drawing import draw
 from flows.tracking.errors import NothingToDraw, UnknownRun
 from flows.tracking.gather import find_run, known_runs, story_of

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from tests.trainer.store import RunStore
 from trainer.backend import run_to_end
 from trainer.backend_job import JOB_FILE, BackendEvent, BackendJob, BackendResult
 from trainer.dataset import DatasetOnDisk
-from trainer.errors import BackendFailed, LadderExhausted
+from trainer.errors import LadderExhausted
 from trainer.ladder import Ladder, read_taken
 from trainer.memory import Load, SimulatedMemory, Surge
 from trainer.memory.simulator import ENVIRONMENT, Moment
@@ -239,26 +238,14 @@ def test_another_machine_starts_on_the_rung_and_later_stages_below_it(
     stages = (TrainStage(image_size=SIZE, epochs=8, batch=8), TrainStage(image_size=SIZE, epochs=2, batch=8))
     store.plan = store.plan.model_copy(update={"stages": stages, "amp": True})
     store.put("plan.json", encode(store.plan))
-    stop = threading.Event()
-    failures: list[BaseException] = []
-
-    def first_machine() -> None:
-        try:
-            run_ticket(store.ticket_file(tmp_path), tmp_path / "lost", wire=store.wire, stop=stop)
-        except BackendFailed as error:
-            failures.append(error)
 
     def rungs_and_checkpoint() -> bool:
         record = store.get("run.json")
         note = json.loads(store.get("checkpoint.json") or b'{"epoch": 0}')
         return record is not None and b'"rung":"amp' in record.replace(b" ", b"") and note["epoch"] >= 2
 
-    thread = threading.Thread(target=first_machine)
-    thread.start()
-    wait_until(rungs_and_checkpoint, 120, "a rung in the record and a checkpoint after it")
-    stop.set()
-    thread.join(60)
-    assert failures, "the first machine was not interrupted"
+    what = "a rung in the record and a checkpoint after it"
+    store.interrupt(tmp_path / "lost", rungs_and_checkpoint, what)
     shutil.rmtree(tmp_path / "lost")
     rungs_before = store.events().count("rung")
     run_ticket(store.ticket_file(tmp_path), tmp_path / "new", wire=store.wire)
