@@ -8,6 +8,7 @@ from statistics import fmean
 from demo.report.page import Table
 from fleet_contracts.judging import GateReport, VariantVerdict
 from fleet_contracts.training import Considered, EpochMetrics, RunEvent, RunRecord, TrainPlan, VramEstimate
+from flows.retrain.progress import event_words
 
 _MIB = 2**20
 _MOST_ROWS = 8
@@ -95,17 +96,7 @@ def _incident_table(record: RunRecord) -> Table:
 
 
 def _told(event: RunEvent) -> str:
-    said = [_changes(event.data.get(name)) for name in ("changed", "cure")]
-    said += [str(event.data[name]) for name in ("reason", "why") if event.data.get(name)]
-    return "; ".join(filter(None, said)) or "went on from the last checkpoint"
-
-
-def _changes(changed: object) -> str:
-    """Say what changed, as the events hold it: the old and the new value by the setting's name."""
-    if not isinstance(changed, dict):
-        return ""
-    pairs = {name: pair for name, pair in changed.items() if isinstance(pair, list) and len(pair) == 2}
-    return ", ".join(f"{name} {old} to {new}" for name, (old, new) in pairs.items())
+    return event_words(event) or "went on from the last checkpoint"
 
 
 def _variant_table(gate: GateReport) -> Table:

@@ -33,17 +33,22 @@ def gate_table(report: GateReport) -> str:
 
 
 def event_line(event: RunEvent) -> str:
-    """Return one line about an event; rungs, watch and rollback in plain words."""
-    begin = f"{event.number:04d} {event.kind} epoch {event.epoch}"
+    """Return one line about an event."""
+    return f"{event.number:04d} {event.kind} epoch {event.epoch} {event_words(event)}".rstrip()
+
+
+def event_words(event: RunEvent) -> str:
+    """Say in plain words what an event tells beside its kind and epoch; "" when that is all."""
     if event.kind == "rung":
-        return f"{begin} {rung_words(event.data)}"
+        return rung_words(event.data)
     if event.kind in ("watch", "rollback"):
-        said = (event.data.get("why"), event.data.get("advice"))
-        return f"{begin} {'; '.join(str(one) for one in said if one)}".rstrip()
+        return "; ".join(str(event.data[name]) for name in ("why", "advice") if event.data.get(name))
+    if event.kind == "exported":
+        said = (event.data.get(name) for name in ("precision", "step", "failed", "method"))
+        return ": ".join(str(one) for one in said if one)
     losses = event.data.get("losses")
     named = losses.items() if isinstance(losses, dict) else ()
-    told = " ".join(f"{name}={value:.3f}" for name, value in named if isinstance(value, float))
-    return f"{begin} {told}".rstrip()
+    return " ".join(f"{name}={value:.3f}" for name, value in named if isinstance(value, float))
 
 
 def rung_words(data: Mapping[str, Any]) -> str:

@@ -81,6 +81,8 @@ class Facts:
     broken_rules: tuple[str, ...]
     release_version: int | None
     measures: dict[str, float]
+    ships: str = ""
+    """The number format that was promoted, where several were judged."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -125,6 +127,7 @@ def facts_of(story: Story, now: datetime) -> Facts:
         broken_rules=tuple(_broken(story.gate)),
         release_version=ledger.release_version if ledger else None,
         measures=dict(story.gate.measures) if story.gate else {},
+        ships=_ships(story.gate),
     )
 
 
@@ -203,6 +206,12 @@ def _verdict(gate: GateReport | None) -> str:
     if gate is None:
         return ""
     return "promoted" if gate.promoted else "refused"
+
+
+def _ships(gate: GateReport | None) -> str:
+    if gate is None or not gate.promoted or len(gate.variants) < 2:
+        return ""
+    return next((one.precision for one in gate.variants if one.model_id == gate.candidate_model), "")
 
 
 def _broken(gate: GateReport | None) -> list[str]:

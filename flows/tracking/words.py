@@ -63,7 +63,8 @@ def verdict(facts: Facts) -> str:
         return NOTHING
     if facts.verdict == "refused":
         return f"refused by {count(len(facts.broken_rules), 'rule')}"
-    return facts.verdict + (f", release {facts.release_version}" if facts.release_version else "")
+    shipped = f" as {facts.ships}" if facts.ships else ""
+    return facts.verdict + shipped + (f", release {facts.release_version}" if facts.release_version else "")
 
 
 def summary(facts: Facts) -> dict[str, str]:

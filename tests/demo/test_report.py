@@ -102,5 +102,5 @@ def test_training_tables_tell_what_was_weighed_predicted_and_judged() -> None:
     assert ("bytes that were in the cache already", "-", "75%") in run.rows
     assert [row[0] for row in incidents.rows] == ["rung", "watch"]
     assert [row[:2] for row in formats.rows] == [("int8", "refused"), ("fp32", "ships")]
-    assert incidents.rows[0][2] == "batch 8 to 4; out of memory in backward"
+    assert incidents.rows[0][2] == "batch 8 -> 4: out of memory in backward"
     assert training_tables(None, None, None) == ()

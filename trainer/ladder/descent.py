@@ -20,6 +20,7 @@ OnEvent = Callable[[BackendEvent], None]
 _CARRIED = {"precision", "expandable_segments", "cache", "workers"}
 """What one stage changed for want of memory and later ones take over: machine and card stay the same."""
 
+_EARLIER = "an earlier stage needed it: "
 _HARMLESS: dict[str, Any] = {"smaller_images": (), "smaller_models": (), "allow_mix_off": False}
 """What a policy must not allow where a rung is taken before memory really ran out."""
 
@@ -164,7 +165,7 @@ class Descent:
 def _carried(job: BackendJob, different: dict[str, Any], last: Taken) -> Taken:
     changed = {name: (getattr(job, name), value) for name, value in different.items()}
     return Taken(
-        rung="carried", reason=f"an earlier stage needed it: {last.reason}", kind=last.kind, changed=changed,
+        rung="carried", reason=_EARLIER + last.reason.removeprefix(_EARLIER), kind=last.kind, changed=changed,
         seen_bytes=last.seen_bytes, limit_bytes=last.limit_bytes, foreseen=True,
     )  # fmt: skip
 

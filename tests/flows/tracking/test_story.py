@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fleet_contracts import keys
+from fleet_contracts import keys, utc_now
+from fleet_contracts.judging import GateReport
 from flows.context import Context
 from flows.gpus.money import cost_of_run
 from flows.tracking import words
@@ -19,6 +20,7 @@ from flows.tracking.drawing import draw
 from flows.tracking.errors import NothingToDraw, UnknownRun
 from flows.tracking.gather import find_run, known_runs, story_of
 from flows.tracking.story import Story, facts_of
+from tests.fleet_contracts.examples import examples
 from tests.flows.kit import TASK
 from tests.flows.tracking.seeded import (
     BEGAN,
@@ -174,3 +176,11 @@ def _count(pixels: np.ndarray, colour: str) -> int:
     if colour == "red":
         return int(((red > 200) & (green < 120) & (blue < 120)).sum())
     return int(((blue > 190) & (red > 140) & (green < red - 20)).sum())
+
+
+def test_the_format_that_ships_is_named_where_several_were_judged() -> None:
+    """Who reads the verdict sees which of the files went out."""
+    gate = examples()["gate_report_on_two_formats.v1"]
+    assert isinstance(gate, GateReport)
+    facts = facts_of(Story("pcb", gate.candidate_id, gate=gate), utc_now())
+    assert words.verdict(facts) == "promoted as fp32"
