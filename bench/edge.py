@@ -31,8 +31,9 @@ from bench.edge_parts.exports import DEFAULT_START, Exports, Wanted, exports_of 
 from bench.edge_parts.figures import TARGETS, memory_figures, scenario_figures, tail_figures  # noqa: E402
 from bench.edge_parts.machine import describe_machine, is_quiet, rest_on  # noqa: E402
 from bench.edge_parts.plan import Asked, Plan, plan_of  # noqa: E402
-from bench.edge_parts.report import Results, markdown, replaced  # noqa: E402
+from bench.edge_parts.report import BEGIN, END, Results, markdown  # noqa: E402
 from bench.edge_parts.rounds import run_growth, run_scenario, run_tails  # noqa: E402
+from bench.reporting import put_between  # noqa: E402 - after the path is right
 
 RESULTS = ROOT / "bench" / "results" / "edge.json"
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -114,7 +115,7 @@ def _keep(results: Results, report: str, given: argparse.Namespace) -> None:
         told = {**json.loads(RESULTS.read_text()), **told}
     RESULTS.write_text(json.dumps(told, indent=1) + "\n")
     if given.write:
-        DOCUMENT.write_text(replaced(DOCUMENT.read_text(), report))
+        put_between(DOCUMENT, (BEGIN, END), report)
 
 
 def _as_json(results: Results) -> dict[str, Any]:

@@ -45,19 +45,6 @@ def markdown(results: Results) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def replaced(document: str, report: str) -> str:
-    """Return a document with the report between the two markers.
-
-    Raises:
-        ValueError: the document does not have both markers.
-    """
-    head, begin, rest = document.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"expected the lines {BEGIN!r} and {END!r} in the document")
-    return f"{head}{BEGIN}\n\n{report.strip()}\n\n{END}{tail}"
-
-
 def _head(results: Results) -> str:
     machine = results.machine
     versions = machine["versions"]

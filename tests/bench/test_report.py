@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench.edge_parts.children import Block
 from bench.edge_parts.figures import agreement, scenario_figures
 from bench.edge_parts.plan import BARE, LOOP, PREDICT, ROBOFLOW, Asked, Scenario, plan_of
-from bench.edge_parts.report import BEGIN, END, Results, markdown, replaced
+from bench.edge_parts.report import BEGIN, END, Results, markdown
 from bench.edge_parts.rounds import Measured
+from bench.reporting import put_between
 
 MACHINE: dict[str, object] = {
     "date": "2026-11-21", "cpu": "a processor", "cpu_family_model": "6/1", "mhz": "2500", "cores": 2, "virtual": True,
@@ -66,12 +69,16 @@ def test_the_report_names_a_peer_that_could_not_be_measured() -> None:
     assert "not quiet" not in report
 
 
-def test_the_report_replaces_only_what_stands_between_its_markers() -> None:
-    """What people wrote around it stays."""
-    document = f"before\n{BEGIN}\nold\n{END}\nafter\n"
-    assert replaced(document, "new\n") == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
-    with pytest.raises(ValueError, match="in the document"):
-        replaced("before\nafter\n", "new")
+def test_the_report_replaces_only_what_stands_between_its_markers(tmp_path: Path) -> None:
+    """What people wrote around it stays; a document without both markers is refused and left as it is."""
+    document = tmp_path / "page.md"
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    put_between(document, (BEGIN, END), "new\n")
+    assert document.read_text() == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
+    document.write_text("before\nafter\n")
+    with pytest.raises(ValueError, match="expected the lines"):
+        put_between(document, (BEGIN, END), "new")
+    assert document.read_text() == "before\nafter\n"
 
 
 def test_detections_are_paired_by_class_and_place() -> None:
