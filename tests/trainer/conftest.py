@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import ROOT
 from tests.trainer.scenes import MODEL, NAMES, SIZE, items
 from trainer.backend import run_child
 from trainer.backend_job import BackendEvent, BackendJob, BackendResult
@@ -35,3 +38,16 @@ def trained(
     events: list[BackendEvent] = []
     job = job_for(dataset, tmp_path_factory.mktemp("trained"), epochs=3)
     return run_child(job, events.append), events
+
+
+def parent_of(job: BackendJob, folder: Path) -> subprocess.Popen[bytes]:
+    """Start a process that does a job as its parent, so that a test can kill it."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from trainer.backend import run_child\n"
+        "from trainer.backend_job import BackendJob\n"
+        "run_child(BackendJob.model_validate_json(Path(sys.argv[1]).read_bytes()))\n"
+    )
+    asked = folder / "asked.json"
+    asked.write_text(job.model_dump_json())
+    return subprocess.Popen([sys.executable, "-c", code, str(asked)], cwd=ROOT)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +12,8 @@ import pytest
 import torch
 
 from fleet_contracts.base import encode
-from tests.helpers import ROOT, wait_until
-from tests.trainer.conftest import job_for
+from tests.helpers import wait_until
+from tests.trainer.conftest import job_for, parent_of
 from tests.trainer.scenes import MODEL
 from tests.trainer.store import RunStore
 from trainer.backend import run_child, run_to_end
@@ -214,15 +212,7 @@ def test_a_child_that_dies_again_and_again_is_given_up(dataset: DatasetOnDisk, t
 def test_a_child_dies_with_its_parent(dataset: DatasetOnDisk, tmp_path: Path) -> None:
     """SIGKILL of the parent ends the child too, so that nothing trains without an owner."""
     job = job_for(dataset, tmp_path, epochs=200, export=False)
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from trainer.backend import run_child\n"
-        "from trainer.backend_job import BackendJob\n"
-        "run_child(BackendJob.model_validate_json(Path(sys.argv[1]).read_bytes()))\n"
-    )
-    asked = tmp_path / "asked.json"
-    asked.write_text(job.model_dump_json())
-    parent = subprocess.Popen([sys.executable, "-c", code, str(asked)], cwd=ROOT)
+    parent = parent_of(job, tmp_path)
     try:
         wait_until((tmp_path / CHECKPOINT_FILE).is_file, 60, "a first checkpoint")
         children = psutil.Process(parent.pid).children()

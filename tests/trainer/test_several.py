@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.helpers import ROOT, wait_until
-from tests.trainer.conftest import job_for
+from tests.helpers import wait_until
+from tests.trainer.conftest import job_for, parent_of
 from trainer.backend import run_child, run_to_end
 from trainer.backend_job import CHECKPOINT_FILE, BackendEvent
 from trainer.dataset import DatasetOnDisk
@@ -64,15 +62,7 @@ def test_the_death_of_one_process_ends_all_and_the_run_goes_on(
 def test_processes_of_several_devices_die_with_the_run(dataset: DatasetOnDisk, tmp_path: Path) -> None:
     """SIGKILL of the parent ends torchrun and every process below it."""
     job = job_for(dataset, tmp_path, devices=2, epochs=500, export=False)
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from trainer.backend import run_child\n"
-        "from trainer.backend_job import BackendJob\n"
-        "run_child(BackendJob.model_validate_json(Path(sys.argv[1]).read_bytes()))\n"
-    )
-    asked = tmp_path / "asked.json"
-    asked.write_text(job.model_dump_json())
-    parent = subprocess.Popen([sys.executable, "-c", code, str(asked)], cwd=ROOT)
+    parent = parent_of(job, tmp_path)
     try:
         wait_until((tmp_path / CHECKPOINT_FILE).is_file, 100, "a first checkpoint")
         below = psutil.Process(parent.pid).children(recursive=True)
