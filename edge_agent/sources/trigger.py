@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -93,7 +94,7 @@ class PulseQueue:
             return self._pulses.popleft() if self._pulses else None
 
 
-class ThreadedTrigger:
+class ThreadedTrigger(ABC):
     """Hear pulses on a thread of its own; `_run` is its body and ends soon after `_stop` is set."""
 
     def __init__(self, counters: Counters, events: Events) -> None:
@@ -116,8 +117,9 @@ class ThreadedTrigger:
         if self._thread.ident is not None:
             self._thread.join(1.0)
 
+    @abstractmethod
     def _run(self) -> None:
-        raise NotImplementedError
+        """Listen until told to stop."""
 
 
 class MemoryTrigger:
