@@ -103,21 +103,15 @@ def run_to_end(
         LadderExhausted: memory ran out and nothing was left to change; the message holds every rung.
         BackendFailed: the child died `restarts + 1` times at the same epoch.
     """
-    best = (-1, 0)
-    left = restarts
+    gains = _Gains(restarts)
+    descent = Descent(job, ladder or Ladder(), on_event or (lambda _event: None))
 
     def listen(event: BackendEvent) -> None:
-        nonlocal best, left
-        at = (event.epoch, int(event.data.get("images", 0)))
-        if event.kind in ("epoch", "checkpoint") and at > best:
-            best, left = at, restarts
-        if event.kind == "resumed":
-            best = max(best, at)
+        gains.heard(event)
         descent.heard(event)
         if on_event is not None:
             on_event(event)
 
-    descent = Descent(job, ladder or Ladder(), on_event or (lambda _event: None))
     while True:
         try:
             return run_child(descent.job, listen, stop=stop)
@@ -125,16 +119,40 @@ def run_to_end(
             stopped = stop is not None and stop.is_set()
             if not error.resumable or stopped:
                 raise
-            training = best[0] < job.epochs
+            training = gains.epochs < job.epochs
             if training and isinstance(error, MemoryExhausted) and error.trouble.moment != "export":
-                descent.step_down(_placed(error.trouble, best[0]))
+                descent.step_down(_placed(error.trouble, gains.epochs))
                 continue
             # An export that had no room has it in a fresh process, which trains nothing before.
-            if left <= 0:
+            if gains.left <= 0:
                 raise
-            left -= 1
-            at = best[0]
-            _log.warning("trainer.child_restarted exit_code=%s epoch=%s left=%s", error.exit_code, at, left)
+            gains.left -= 1
+            _log.warning(
+                "trainer.child_restarted exit_code=%s epoch=%s left=%s",
+                error.exit_code, gains.epochs, gains.left,
+            )  # fmt: skip
+
+
+class _Gains:
+    """Count how far a training is, and the starts it may still lose before it gets further."""
+
+    def __init__(self, restarts: int) -> None:
+        self._restarts = restarts
+        self._best = (-1, 0)
+        self.left = restarts
+
+    @property
+    def epochs(self) -> int:
+        """Return the epochs that are kept, -1 before anybody told."""
+        return self._best[0]
+
+    def heard(self, event: BackendEvent) -> None:
+        """Take down what a child keeps; more of it than ever gives every restart back."""
+        at = (event.epoch, int(event.data.get("images", 0)))
+        if event.kind in ("epoch", "checkpoint") and at > self._best:
+            self._best, self.left = at, self._restarts
+        if event.kind == "resumed":
+            self._best = max(self._best, at)
 
 
 def export_weights(
