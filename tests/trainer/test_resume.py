@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ import torch
 from fleet_contracts.base import encode
 from tests.helpers import wait_until
 from tests.trainer.conftest import job_for, parent_of
+from tests.trainer.dying import Death, dies_after
 from tests.trainer.scenes import MODEL
 from tests.trainer.store import RunStore
 from trainer.backend import run_child, run_to_end
@@ -48,65 +48,46 @@ def uninterrupted(
     return weights_of(out / CHECKPOINT_FILE)
 
 
-class Killer:
-    """Kill the child at its first event of an epoch, once, and keep every event."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.fired = 0
-        self.events: list[BackendEvent] = []
-
-    def __call__(self, event: BackendEvent) -> None:
-        self.events.append(event)
-        if event.kind == "epoch" and event.epoch == self.epoch and not self.fired:
-            self.fired += 1
-            for child in psutil.Process().children():
-                if "trainer.ultralytics_backend.child" in child.cmdline():
-                    child.send_signal(signal.SIGKILL)
-
-
 @pytest.mark.parametrize("epoch", [1, EPOCHS - 1])
 def test_a_killed_child_repeats_at_most_one_epoch_and_ends_with_the_same_weights(
-    dataset: DatasetOnDisk, tmp_path: Path, uninterrupted: dict[str, torch.Tensor], epoch: int
+    dataset: DatasetOnDisk,
+    tmp_path: Path,
+    uninterrupted: dict[str, torch.Tensor],
+    epoch: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After SIGKILL the next child continues from the last checkpoint, bit for bit."""
-    killer = Killer(epoch)
-    result = run_to_end(job_for(dataset, tmp_path, epochs=EPOCHS, export=False), killer)
-    assert killer.fired == 1
+    death = dies_after(monkeypatch, tmp_path / "died", "epoch", epoch)
+    events: list[BackendEvent] = []
+    result = run_to_end(job_for(dataset, tmp_path, epochs=EPOCHS, export=False), events.append)
+    assert death.fired
     assert result.weights.is_file()
-    done = [event.epoch for event in killer.events if event.kind == "epoch"]
+    done = [event.epoch for event in events if event.kind == "epoch"]
     assert sorted(set(done)) == list(range(1, EPOCHS + 1))
     assert len(done) - len(set(done)) <= 1
-    assert any(event.kind == "resumed" for event in killer.events)
+    assert [event.epoch for event in events if event.kind == "resumed"] == [epoch]
     after = weights_of(tmp_path / CHECKPOINT_FILE)
     assert all(torch.equal(after[name], tensor) for name, tensor in uninterrupted.items())
 
 
-def kill_when(job: BackendJob, due: Callable[[BackendEvent], bool]) -> list[BackendEvent]:
-    """Kill the child with SIGKILL at the first event that is due, and return what it said till then."""
+def killed_after(job: BackendJob, death: Death) -> list[BackendEvent]:
+    """Run a child that dies by SIGKILL where it was told to, and return what it said till then."""
     said: list[BackendEvent] = []
-    fired: list[int] = []
-
-    def listen(event: BackendEvent) -> None:
-        said.append(event)
-        if due(event) and not fired:
-            for child in psutil.Process().children():
-                if "trainer.ultralytics_backend.child" in child.cmdline():
-                    child.send_signal(signal.SIGKILL)
-                    fired.append(child.pid)
-
     with pytest.raises(BackendFailed, match="SIGKILL"):
-        run_child(job, listen)
-    assert len(fired) == 1
+        run_child(job, said.append)
+    assert death.fired
     return said
 
 
 def test_a_child_killed_within_an_epoch_goes_on_within_it(
-    dataset: DatasetOnDisk, tmp_path: Path, uninterrupted: dict[str, torch.Tensor]
+    dataset: DatasetOnDisk,
+    tmp_path: Path,
+    uninterrupted: dict[str, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The weights resumed with are those kept, the epoch's rest follows, and worker processes change nothing."""
     job = job_for(dataset, tmp_path, epochs=EPOCHS, export=False, workers=2, checkpoint_minutes=1e-6)
-    said = kill_when(job, lambda event: event.kind == "checkpoint" and event.epoch == 2)
+    said = killed_after(job, dies_after(monkeypatch, tmp_path / "died", "checkpoint", 2))
     kept = {(one.epoch, one.data["images"]): one.data["weights"] for one in said if one.kind == "checkpoint"}
     assert {(0, 4), (0, 8), (1, 4), (1, 8), (2, 4)} <= set(kept)
     later: list[BackendEvent] = []
@@ -124,11 +105,14 @@ def test_a_child_killed_within_an_epoch_goes_on_within_it(
 
 
 def test_a_torn_newest_checkpoint_falls_back_to_the_one_before(
-    dataset: DatasetOnDisk, tmp_path: Path, uninterrupted: dict[str, torch.Tensor]
+    dataset: DatasetOnDisk,
+    tmp_path: Path,
+    uninterrupted: dict[str, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One bit that is not what was written is noticed; the run goes on one epoch earlier, says so, and ends alike."""
     job = job_for(dataset, tmp_path, epochs=EPOCHS, export=False)
-    kill_when(job, lambda event: event.kind == "epoch" and event.epoch == 3)
+    killed_after(job, dies_after(monkeypatch, tmp_path / "died", "epoch", 3))
     assert (tmp_path / PREVIOUS_FILE).is_file()
     newest = tmp_path / CHECKPOINT_FILE
     before = torch.load(newest, weights_only=True)["epochs"] - 1

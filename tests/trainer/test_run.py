@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import signal
-import threading
 from pathlib import Path
 
-import psutil
 import pytest
 
 from fleet_contracts.base import decode
 from fleet_contracts.ids import sha256_of
 from fleet_contracts.judging import Candidate
 from fleet_contracts.training import RunRecord
-from tests.helpers import wait_until
+from tests.trainer.dying import dies_after
 from tests.trainer.store import RunStore
 from trainer.backend_job import BackendEvent, BackendResult
 from trainer.errors import DatasetRefused, StartRefused, TicketRefused, WrongContent
@@ -86,26 +83,18 @@ def test_a_run_goes_on_elsewhere_from_the_uploaded_checkpoint(weights: bytes, tm
     assert record.resumes
 
 
-def test_a_child_killed_in_a_run_is_started_again(weights: bytes, tmp_path: Path) -> None:
+def test_a_child_killed_in_a_run_is_started_again(
+    weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SIGKILL of the training child costs at most one epoch and the run ends well."""
+    death = dies_after(monkeypatch, tmp_path / "died", "epoch", 2)
     store = RunStore(weights, stages=(4,))
-    killed: list[int] = []
-
-    def kill_once() -> None:
-        wait_until(lambda: store.get("checkpoint.json") is not None, 120, "a first checkpoint")
-        for child in psutil.Process().children():
-            if "trainer.ultralytics_backend.child" in child.cmdline():
-                child.send_signal(signal.SIGKILL)
-                killed.append(child.pid)
-
-    thread = threading.Thread(target=kill_once)
-    thread.start()
     run_ticket(store.ticket_file(tmp_path), tmp_path / "work", wire=store.wire)
-    thread.join(10)
-    assert len(killed) == 1
+    assert death.fired
     _, record = finished(store)
     assert [row.epoch for row in record.epochs] == [1, 2, 3, 4]
     assert store.events().count("epoch") <= 5
+    assert store.events().count("resumed") == 1
 
 
 def test_a_failed_run_says_why_in_the_store(weights: bytes, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import psutil
@@ -10,6 +9,7 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.trainer.conftest import job_for, parent_of
+from tests.trainer.dying import dies_after
 from trainer.backend import run_child, run_to_end
 from trainer.backend_job import CHECKPOINT_FILE, BackendEvent
 from trainer.dataset import DatasetOnDisk
@@ -31,23 +31,15 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 def test_the_death_of_one_process_ends_all_and_the_run_goes_on(
-    dataset: DatasetOnDisk, tmp_path: Path
+    dataset: DatasetOnDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes hold the same weights; one is killed, the other ends too, and the next start resumes."""
+    death = dies_after(monkeypatch, tmp_path / "died", "epoch", 2)
     job = job_for(dataset, tmp_path, devices=2, epochs=4, batch=4, accumulation=2, export=False)
     events: list[BackendEvent] = []
-    killed: list[psutil.Process] = []
-
-    def listen(event: BackendEvent) -> None:
-        events.append(event)
-        if event.kind == "epoch" and event.epoch == 2 and not killed:
-            both = ranks_below(psutil.Process().pid)
-            killed.extend(both)
-            both[-1].send_signal(signal.SIGKILL)
-
-    result = run_to_end(job, listen)
-    assert len(killed) == 2
-    wait_until(lambda: gone(killed), 10, "both processes' end")
+    result = run_to_end(job, events.append)
+    assert death.together == 2
+    wait_until(lambda: gone(death.siblings), 10, "both processes' end")
     assert result.weights.is_file()
     epochs = [event for event in events if event.kind == "epoch"]
     assert sorted({event.epoch for event in epochs}) == [1, 2, 3, 4]
