@@ -270,6 +270,8 @@ class TrainTicket(WireDocument):
     """Presigned GETs for the same names, to resume from."""
     renew_url: str
     """Presigned GET of this ticket's own object, which the flow rewrites before `expires_at`."""
+    claim_url: str = ""
+    """The same, as short-lived as this ticket: all that a rented machine is started with."""
     expires_at: UtcTime
 
 

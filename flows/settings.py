@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import tomli_w
 import tomllib
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from typing_extensions import Self
 
 from detection.metrics.thresholds import ThresholdOptions
@@ -22,6 +22,7 @@ from fleet_contracts.samples import ClassName, Region, require_different_names
 from fleet_contracts.training import MemoryPolicy, Precision, WatchPolicy
 from flows.errors import SettingsError, UnknownTask
 from flows.files import write_file
+from flows.gpus.settings import ProviderSettings
 from trainer.gate.settings import GateSettings
 
 FILE_NAME = "whetstone.toml"
@@ -309,9 +310,15 @@ class MoneySettings(Section):
     """Share of a bound from which on a person is warned."""
 
 
+Installation = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]{0,11})?$")]
+ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+
+
 class Settings(Section):
     """Hold the settings of one installation."""
 
+    installation: Installation = ""
+    """Up to 12 lower case letters and digits that its rented machines are known by."""
     store: StoreSettings = StoreSettings()
     broker: BrokerSettings = BrokerSettings()
     database: DatabaseSettings = DatabaseSettings()
@@ -320,6 +327,7 @@ class Settings(Section):
     labels: LabelSettings = LabelSettings()
     tracking: TrackingSettings = TrackingSettings()
     money: MoneySettings = MoneySettings()
+    providers: dict[ProviderName, ProviderSettings] = Field(default_factory=dict)
     tasks: dict[TaskId, TaskSettings] = Field(default_factory=dict)
     grant_minutes: Positive = 15
     sweep_seconds: Annotated[float, Field(gt=0)] = 20.0

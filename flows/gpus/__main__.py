@@ -28,9 +28,10 @@ def main() -> None:
     stop = threading.Event()
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, lambda *_: stop.set())
-    database = Database.open(database_url(folder, load_settings(folder)))
+    settings = load_settings(folder)
+    database = Database.open(database_url(folder, settings))
     try:
-        book, known = LeaseBook(database), tuple(providers(folder).values())
+        book, known = LeaseBook(database), tuple(providers(folder, settings).values())
         reap(book, known)
         if not given.once:
             reap_until(stop, book, known)

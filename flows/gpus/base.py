@@ -8,13 +8,16 @@ adapter only moves calls; who may be launched, and when a machine has to end, is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, Protocol
 
 from fleet_contracts.training import GpuOffer, Lease
 
 MachineState = Literal["running", "ended", "gone"]
+EndingKind = Literal["own-process", "server-deadline", "exit-ends", "instance-key", "guest-power-off", "none"]
+LOG_LINES = 200
+"""How many lines of a machine's output are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,45 @@ class Machine:
     lease_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Say how a machine ends, and its bill with it, when nothing of ours lives any more.
+
+    `own-process` runs on a machine of ours; `server-deadline` is the seller's own; `exit-ends` ends the bill
+    when the trainer exits, which has a deadline of its own; `instance-key` lets the machine delete itself;
+    `guest-power-off` ends the bill when it switches itself off; with `none` somebody has to end it.
+    """
+
+    kind: EndingKind
+    how: str
+    """In words, with what sets the deadline and what would have to fail for it not to hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """Say what holds for every machine of a provider.
+
+    `elsewhere` machines reach the store by its public address alone; `priced` false means that offers carry
+    prices a person wrote down, not the seller's.
+    """
+
+    ending: Ending
+    elsewhere: bool = True
+    priced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Say how we stand with a provider; None is what its API does not tell. Money in dollars."""
+
+    who: str = ""
+    """The account, as far as it may be shown."""
+    expires_at: datetime | None = None
+    balance: float | None = None
+
+
 class GpuProvider(Protocol):
-    """Lend machines. Every method may raise `ProviderAway`."""
+    """Lend machines. Every method may raise `ProviderAway` or `TokenRefused`."""
 
     @property
     def name(self) -> str:
@@ -49,8 +89,20 @@ class GpuProvider(Protocol):
         """
         ...
 
+    @property
+    def traits(self) -> Traits:
+        """Return what holds for every machine of this provider."""
+        ...
+
+    def standing(self) -> Standing:
+        """Ask the provider whether our token is good for a launch; where it has none, return at once.
+
+        Raises `TokenRefused` where it is not valid, lacks a right we need, or has ended.
+        """
+        ...
+
     def offers(self) -> tuple[GpuOffer, ...]:
-        """Return what could be rented now."""
+        """Return what could be rented now; a price that is not known, or unknown in dollars, is None."""
         ...
 
     def launch(self, lease: Lease, ticket: Path) -> str:
@@ -62,6 +114,10 @@ class GpuProvider(Protocol):
 
     def status(self, machine: str) -> MachineStatus:
         """Return how a machine is."""
+        ...
+
+    def logs(self, machine: str) -> str:
+        """Return the last lines a machine wrote, "" where there are none or the provider keeps none."""
         ...
 
     def terminate(self, machine: str) -> None:

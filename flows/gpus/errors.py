@@ -4,6 +4,7 @@ FlowsError
 └── GpuError                 a machine could not be had or looked after
 ├── ProviderAway         the provider does not answer: try again later
 ├── LaunchRefused        it answers that it will not start this: choose another offer
+├── TokenRefused         our token is wrong, has ended, or may not do this: a person has to renew it
 └── LeaseEnded           the lease is over, so nothing may be started under it
 """
 
@@ -22,6 +23,10 @@ class ProviderAway(GpuError):
 
 class LaunchRefused(GpuError):
     """Tell that a provider will not start this machine; the same call will be refused again."""
+
+
+class TokenRefused(GpuError):
+    """Tell that a provider does not take our token; the message names which, and how to renew it."""
 
 
 class LeaseEnded(GpuError):

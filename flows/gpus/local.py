@@ -24,7 +24,7 @@ from pathlib import Path
 from fleet_contracts import utc_now
 from fleet_contracts.training import GpuOffer, Lease
 from flows.gpus import sessions, this_machine
-from flows.gpus.base import Machine, MachineStatus
+from flows.gpus.base import LOG_LINES, Ending, Machine, MachineStatus, Standing, Traits
 from flows.gpus.errors import LaunchRefused
 
 NAME = "this-machine"
@@ -49,6 +49,15 @@ class LocalProvider:
     def settles(self) -> timedelta:
         """Return zero: the same lease gives the same machine."""
         return timedelta(0)
+
+    @property
+    def traits(self) -> Traits:
+        """Return those of a machine that is ours and costs nothing."""
+        return Traits(Ending("own-process", "the trainer is a process of this machine"), elsewhere=False)
+
+    def standing(self) -> Standing:
+        """Return at once: this machine asks for no token."""
+        return Standing(platform.node())
 
     def offers(self) -> tuple[GpuOffer, ...]:
         """Return this machine, for nothing: its processor, and its cards if it has some."""
@@ -115,6 +124,13 @@ class LocalProvider:
         return tuple(
             Machine(lease_id, lease_id) for lease_id, session in self._known() if sessions.members(session)
         )
+
+    def logs(self, machine: str) -> str:
+        """Return the end of the trainer's log."""
+        path = self.log_of(machine)
+        if not path.is_file():
+            return ""
+        return "\n".join(path.read_text(errors="replace").splitlines()[-LOG_LINES:])
 
     def log_of(self, machine: str) -> Path:
         """Return where a machine's output lies."""

@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from fleet_contracts.training import GpuOffer, Lease
-from flows.gpus.base import Machine, MachineStatus
-from flows.gpus.errors import LaunchRefused, ProviderAway
+from flows.gpus.base import Ending, Machine, MachineStatus, Standing, Traits
+from flows.gpus.errors import LaunchRefused, ProviderAway, TokenRefused
 
 
 class MemoryProvider:
@@ -21,6 +21,11 @@ class MemoryProvider:
         self.launches: list[tuple[str, Path]] = []
         self.is_away = False
         self.refusal = ""
+        self.token_refusal = ""
+        self.balance: float | None = None
+        self.output: dict[str, str] = {}
+        self.ending = Ending("own-process", "it exists in memory only")
+        self.elsewhere = False
 
     @property
     def name(self) -> str:
@@ -31,6 +36,18 @@ class MemoryProvider:
     def settles(self) -> timedelta:
         """Return zero: the same lease gives the same machine."""
         return timedelta(0)
+
+    @property
+    def traits(self) -> Traits:
+        """Return what it was told to say of itself."""
+        return Traits(self.ending, elsewhere=self.elsewhere)
+
+    def standing(self) -> Standing:
+        """Return the balance it was given, or refuse the token as it was told to."""
+        self._answer()
+        if self.token_refusal:
+            raise TokenRefused(expected="a token that is good", got=self.token_refusal, where=self._name)
+        return Standing(self._name, balance=self.balance)
 
     def offers(self) -> tuple[GpuOffer, ...]:
         """Return the offers it was made with."""
@@ -53,6 +70,11 @@ class MemoryProvider:
         """Return the state last set for a machine."""
         self._answer()
         return self.states.get(machine, MachineStatus("gone"))
+
+    def logs(self, machine: str) -> str:
+        """Return the output set for a machine."""
+        self._answer()
+        return self.output.get(machine, "")
 
     def terminate(self, machine: str) -> None:
         """Note that a machine ended."""

@@ -162,7 +162,7 @@ def record_of_run(ctx: Context, plan: TrainPlan) -> RunRecord | None:
 
 def lenders_of(ctx: Context) -> tuple[GpuProvider, ...]:
     """Return everybody whose machines this installation may train on."""
-    return tuple(providers(ctx.folder).values())
+    return tuple(providers(ctx.folder, ctx.settings).values())
 
 
 def provider_of(ctx: Context, plan: TrainPlan) -> GpuProvider:
@@ -171,7 +171,7 @@ def provider_of(ctx: Context, plan: TrainPlan) -> GpuProvider:
     Raises:
         CannotStart: the plan's provider is not one of this installation's.
     """
-    known = providers(ctx.folder)
+    known = providers(ctx.folder, ctx.settings)
     wanted = plan.offer.provider if plan.offer is not None else next(iter(known))
     if wanted not in known:
         raise CannotStart(

@@ -22,6 +22,8 @@ from flows.retrain.runs import Start
 LIFETIME = timedelta(hours=2)
 RENEW_LIFETIME = timedelta(hours=24)
 """The URL of the ticket itself lives longer, so that a trainer finds a new one after the cloud was away."""
+CLAIM_LIFETIME = LIFETIME
+"""A machine is started with this URL alone, which its seller's console may show: it is short-lived."""
 RENEW_BEFORE = LIFETIME / 2
 _SPARE_EVENTS = 60
 """Event segments beyond two for each epoch: starts, resumes, memory rungs, export, end."""
@@ -79,6 +81,7 @@ def make_ticket(ctx: Context, plan: TrainPlan, inputs: Inputs, now: datetime) ->
         put_urls={name: store.presign_put(keys.run(task_id, run_id, name), LIFETIME) for name in names},
         get_urls={name: store.presign_get(keys.run(task_id, run_id, name), LIFETIME) for name in names},
         renew_url=store.presign_get(keys.run(task_id, run_id, "ticket.json"), RENEW_LIFETIME),
+        claim_url=store.presign_get(keys.run(task_id, run_id, "ticket.json"), CLAIM_LIFETIME),
         expires_at=now + LIFETIME,
     )
 

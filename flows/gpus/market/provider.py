@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from fleet_contracts.training import GpuOffer, Lease
-from flows.gpus.base import Machine, MachineStatus
+from flows.gpus.base import Ending, Machine, MachineStatus, Standing, Traits
 from flows.gpus.errors import LaunchRefused, ProviderAway
 from flows.gpus.market.world import World
 
@@ -158,6 +158,16 @@ class MarketProvider:
         """Return how long the list may lag."""
         return timedelta(minutes=self.weather.list_lags)
 
+    @property
+    def traits(self) -> Traits:
+        """Return those of a cloud whose machines nobody but us would end."""
+        return Traits(Ending("none", "simulated machines run until they are ended"), elsewhere=False)
+
+    def standing(self) -> Standing:
+        """Return at once: the simulated cloud asks for no token."""
+        self._before("standing")
+        return Standing(self.name)
+
     def offers(self) -> tuple[GpuOffer, ...]:
         """Return every place; a spot price is named where there are spot machines now."""
         self._before("offers")
@@ -201,6 +211,11 @@ class MarketProvider:
         if found is None:
             return MachineStatus("gone")
         return MachineStatus("running" if self._still_runs(found) else "ended", found.why)
+
+    def logs(self, machine: str) -> str:
+        """Return nothing: its machines train nothing."""
+        self._before("logs")
+        return ""
 
     def terminate(self, machine: str) -> None:
         """End a machine; one that has ended or was never there is no error."""

@@ -1,0 +1,56 @@
+"""Say what a rented machine is started with: an image, a command without a secret, and an environment.
+
+Of all secrets a machine gets one: a URL from which the run's ticket can be read for two hours. It goes by
+environment or standard input, never by the command line; nothing of the seller's account goes at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from fleet_contracts import decode
+from fleet_contracts.training import Lease, TrainTicket
+
+CLAIM = "WHETSTONE_CLAIM"
+"""URL of the ticket; the trainer reads it, then forgets the variable."""
+UNTIL = "WHETSTONE_UNTIL"
+"""When the trainer ends itself and the machine with it, in ISO 8601."""
+LEASE = "WHETSTONE_LEASE"
+POWER_OFF = "WHETSTONE_POWER_OFF"
+"""The command that ends the machine from within, where there is one; run when the trainer has ended."""
+COMMAND = ("python", "-m", "trainer", "rented")
+"""Reads the environment above; checks the machine before any data is copied; works in WHETSTONE_WORK."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Hold how a machine is started; `environment` holds the claim, a secret for as long as that lives."""
+
+    image: str
+    environment: dict[str, str] = field(repr=False)
+    command: tuple[str, ...] = COMMAND
+
+
+def start_of(lease: Lease, ticket: Path, image: str, *, power_off: str = "") -> Start:
+    """Return how the machine of a lease is started.
+
+    Args:
+        lease: under which it runs; its deadline becomes the trainer's own.
+        ticket: file with the run's ticket.
+        image: the trainer's image at this provider.
+        power_off: command by which the machine ends itself, "" where the container's end is enough.
+    """
+    given = decode(TrainTicket, ticket.read_bytes(), where=str(ticket))
+    environment = {
+        CLAIM: given.claim_url or given.renew_url,
+        UNTIL: moment(lease.deadline),
+        LEASE: lease.lease_id,
+    }
+    return Start(image, {**environment, **({POWER_OFF: power_off} if power_off else {})})
+
+
+def moment(at: datetime) -> str:
+    """Return a moment as the environment carries it."""
+    return at.isoformat(timespec="seconds")
