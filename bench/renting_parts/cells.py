@@ -50,9 +50,7 @@ class Cell:
 def play_cell(climate: Climate, work: Work, seeds: Sequence[int]) -> Cell:
     """Play a cell; every policy meets the same worlds."""
     worlds = [draw(climate, work.deadline * _LONG, seed) for seed in seeds]
-    played = {
-        name: tuple(play(world, work, make()) for world in worlds) for name, make in POLICIES.items()
-    }
+    played = {name: tuple(play(world, work, make()) for world in worlds) for name, make in POLICIES.items()}
     return Cell(climate, work, tuple(optimum(world, work) for world in worlds), played)
 
 

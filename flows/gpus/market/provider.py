@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from fleet_contracts.training import GpuOffer, Lease
-from flows.gpus.base import Ending, Machine, MachineStatus, Standing, Traits
+from flows.gpus.base import Ending, EndingKind, Machine, MachineStatus, Standing, Traits
 from flows.gpus.errors import LaunchRefused, ProviderAway
 from flows.gpus.market.world import World
 
@@ -54,6 +54,10 @@ class Instance:
     began: datetime
     ended: datetime | None = None
     why: str = ""
+    until: datetime | None = None
+    """The deadline it was launched with, for the ways to end that know one."""
+    hangs: bool = False
+    """Its guest ends nothing: it hung, or never came up."""
 
     @property
     def runs(self) -> bool:
@@ -79,6 +83,8 @@ class Weather:
     """Minutes a machine goes on after it was ordered to end."""
     ignores_ends: float = 0.0
     """The order to end a machine is answered and has no effect."""
+    guest_hangs: float = 0.0
+    """A machine whose own clock would end it never does."""
 
 
 CALM = Weather()
@@ -87,16 +93,28 @@ CALM = Weather()
 class MarketCloud:
     """Be the cloud: the truth about machines, whatever its interface says of them."""
 
-    def __init__(self, world: World, clock: Clock) -> None:
-        self.world, self.clock = world, clock
+    def __init__(self, world: World, clock: Clock, ending: EndingKind = "none") -> None:
+        self.world, self.clock, self.ending = world, clock, ending
         self.instances: dict[str, Instance] = {}
 
-    def start(self, lease_id: str, place: int, *, spot: bool) -> Instance:
+    def start(self, lease_id: str, place: int, *, spot: bool, until: datetime | None = None) -> Instance:
         """Start a machine; a second one under the same tag is another machine."""
         name = f"vm-{len(self.instances):04d}"
-        made = Instance(name, lease_id, place, spot, self.clock())
+        made = Instance(name, lease_id, place, spot, self.clock(), until=until)
         self.instances[name] = made
         return made
+
+    def keep_time(self) -> None:
+        """End what has reached its deadline, as this cloud's way to end says; call once a minute.
+
+        The seller's own deadline always holds; one that the guest keeps does not where it hangs.
+        """
+        if self.ending == "none":
+            return
+        for instance in self.instances.values():
+            kept = self.ending == "server-deadline" or not instance.hangs
+            if instance.runs and instance.until is not None and instance.until <= self.clock() and kept:
+                self.end(instance, f"its deadline, kept by {self.ending}")
 
     def has_spot(self, place: int) -> bool:
         """Tell whether a place has spot machines this minute."""
@@ -160,8 +178,9 @@ class MarketProvider:
 
     @property
     def traits(self) -> Traits:
-        """Return those of a cloud whose machines nobody but us would end."""
-        return Traits(Ending("none", "simulated machines run until they are ended"), elsewhere=False)
+        """Return how its cloud ends machines."""
+        kind = self.cloud.ending
+        return Traits(Ending(kind, f"simulated: {kind}, at the lease's deadline"), elsewhere=False)
 
     def standing(self) -> Standing:
         """Return at once: the simulated cloud asks for no token."""
@@ -196,7 +215,8 @@ class MarketProvider:
             raise self._refused("no spot capacity", lease)
         if not lease.spot and self._happens(self.weather.refuses):
             raise self._refused("no capacity", lease)
-        made = self.cloud.start(lease.lease_id, place, spot=lease.spot)
+        made = self.cloud.start(lease.lease_id, place, spot=lease.spot, until=lease.deadline)
+        made.hangs = self._happens(self.weather.guest_hangs)
         self._after("launch")
         if self._happens(self.weather.loses_launches):
             self.lost_launches += 1

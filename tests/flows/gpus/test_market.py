@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.renting_parts.orphans import orphans_of
 from flows.gpus.market import rivals
 from flows.gpus.market.climate import Climate, Work, grid
 from flows.gpus.market.optimum import optimum
@@ -162,3 +163,12 @@ def test_a_move_waits_for_the_checkpoint_and_for_a_clear_gain() -> None:
     close = (here, replace(cheaper, price=0.49), Offer("steady", False, 1.0))
     assert decide(situation(here="a", offers=close)).kind == "stay"
     assert decide(situation(here="a", time_left=256, offers=offers)).kind == "stay"
+
+
+def test_with_all_of_ours_dead_a_machine_ends_as_its_class_says() -> None:
+    """The seller's own deadline always holds, the guest's unless it hangs, and without any it goes on."""
+    server, guest, nobody = (orphans_of(kind, range(12)) for kind in ("server-deadline", "exit-ends", "none"))
+    assert max(server.minutes) <= 1
+    assert guest.median <= 1
+    assert guest.left_running == sum(minutes > 1 for minutes in guest.minutes) >= 1, "a guest hung"
+    assert nobody.left_running == len(nobody.minutes) == 12
