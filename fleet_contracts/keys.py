@@ -24,8 +24,11 @@ RUN_OUTPUTS = (
     "model-int8.onnx",
     "weights.pt",
     "failure.json",
+    "trainer.log",
 )
 """The fixed set of objects a trainer may write, beside its numbered event segments."""
+LOG_NAME = "trainer.log"
+"""The end of what a rented machine wrote; sent when it ends."""
 MAX_EVENT_SEGMENTS = 1000
 
 _INCOMING = re.compile(r"^tasks/([a-z0-9-]+)/incoming/([0-9a-f]{32})/([0-9a-f]{64})(\.json)?$")

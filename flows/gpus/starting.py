@@ -11,17 +11,10 @@ from datetime import datetime
 from pathlib import Path
 
 from fleet_contracts import decode
+from fleet_contracts.renting import CLAIM, COMMAND, LEASE, POWER_OFF, UNTIL, WORK
 from fleet_contracts.training import Lease, TrainTicket
 
-CLAIM = "WHETSTONE_CLAIM"
-"""URL of the ticket; the trainer reads it, then forgets the variable."""
-UNTIL = "WHETSTONE_UNTIL"
-"""When the trainer ends itself and the machine with it, in ISO 8601."""
-LEASE = "WHETSTONE_LEASE"
-POWER_OFF = "WHETSTONE_POWER_OFF"
-"""The command that ends the machine from within, where there is one; run when the trainer has ended."""
-COMMAND = ("python", "-m", "trainer", "rented")
-"""Reads the environment above; checks the machine before any data is copied; works in WHETSTONE_WORK."""
+__all__ = ["CLAIM", "COMMAND", "LEASE", "POWER_OFF", "UNTIL", "WORK", "Start", "moment", "start_of"]
 
 
 @dataclass(frozen=True, slots=True)
