@@ -1,4 +1,4 @@
-"""Be the trainer's command line: `python -m trainer run --ticket FILE --work DIR`.
+"""Be the trainer's command line: `run --ticket FILE --work DIR`, and `rented` on a machine that was rented.
 
 Exit status: 0 done, 1 failed for good (reported to the store), 2 worth another start. SIGTERM, the warning a
 machine gets before it is taken away, ends the training and sends what waits to be sent; a second one ends it
@@ -16,12 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fleet_contracts.errors import ContractError
-from trainer.cache import GIB, ObjectCache
-from trainer.errors import BackendFailed, TrainerError, TransferFailed
-from trainer.run import run_ticket
+from trainer.rented import entry
+from trainer.statuses import AGAIN, DONE, FAILED
 
-DONE, FAILED, AGAIN = 0, 1, 2
+__all__ = ["AGAIN", "DONE", "FAILED", "main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,21 +35,19 @@ def main(arguments: list[str] | None = None) -> int:
         "--cache", type=Path, help="folder for fetched data, shared by runs; by default in --work"
     )
     run.add_argument("--cache-gib", type=float, default=50.0, help="what the cache may take, in GiB")
+    commands.add_parser("rented", help="train what WHETSTONE_CLAIM gives a ticket for, then power off")
     chosen = parser.parse_args(arguments)
+    if chosen.command == "rented":
+        entry.forget_the_claim()
+    # Not before: whoever forgets the claim does so at once, and guards with little memory.
+    from trainer.attempt import attempt
+    from trainer.cache import GIB, ObjectCache
+    from trainer.run import RunOrder
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    log = logging.getLogger("whetstone.trainer")
-    try:
-        cache = ObjectCache(chosen.cache or chosen.work / "cache", round(chosen.cache_gib * GIB))
-        with _warned() as stop:
-            candidate = run_ticket(chosen.ticket, chosen.work, stop=stop, cache=cache)
-    except TransferFailed as error:
-        log.error("trainer.failed %s; %s", error, error.diagnostics())
-        return AGAIN
-    except (TrainerError, ContractError) as error:
-        log.error("trainer.failed %s; %s", error, error.diagnostics())
-        return AGAIN if isinstance(error, BackendFailed) and error.resumable else FAILED
-    log.info("trainer.finished candidate=%s model=%s", candidate.candidate_id, candidate.model_id)
-    return DONE
+    cache = ObjectCache(chosen.cache or chosen.work / "cache", round(chosen.cache_gib * GIB))
+    with _warned() as stop:
+        return attempt(RunOrder(chosen.ticket, chosen.work, stop=stop, cache=cache))
 
 
 @contextmanager

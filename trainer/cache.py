@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -122,6 +122,11 @@ class ObjectCache:
                 return
             if _evict(path):
                 total -= size
+
+    def bytes_of(self, wanted: Iterable[str]) -> int:
+        """Return the bytes that are here of some objects, whole or begun; none is verified for that."""
+        files = (self._folder / f"{sha256}{end}" for sha256 in wanted for end in ("", ".part"))
+        return sum(file.stat().st_size for file in files if file.is_file())
 
     def size(self) -> int:
         """Return the bytes that all objects take."""

@@ -3,6 +3,9 @@
     TrainerError                  a run cannot go on
     ├── DatasetRefused            the data on disk or in the manifest is not what was promised
     ├── TicketRefused             the ticket, plan or manifest disagree with each other
+    ├── OrdersRefused             a rented machine was not told what it needs to know
+    ├── ClaimEnded                the URL a rented machine was started with gives no ticket any more
+    ├── MachineUnfit              the machine is not what the plan was made for; `reasons` says why
     ├── TransferFailed            an object could not be fetched or stored after all attempts
     │   └── WrongContent          an object arrived with another hash or size
     ├── BackendFailed             the child process gave up; `detail` holds the end of its log
@@ -37,6 +40,25 @@ class DatasetRefused(TrainerError):
 
 class TicketRefused(TrainerError):
     """Tell that ticket, plan and manifest do not belong together."""
+
+
+class OrdersRefused(TrainerError):
+    """Tell that the environment of a rented machine lacks what it must know, or says it wrongly."""
+
+    remedy = "Start the machine with what `flows.gpus.starting` makes; nothing was trained."
+
+
+class ClaimEnded(TrainerError):
+    """Tell that a claim gives no ticket: it lives for two hours, and this machine came up later."""
+
+    remedy = "The machine ends itself; the flow rents another one, with a fresh claim."
+
+
+class MachineUnfit(TrainerError):
+    """Tell that this machine cannot do the run as planned, though another one may; nothing was copied."""
+
+    remedy = "Nothing to do: the run moves to the next offer and leaves this one alone for a while."
+    reasons: tuple[str, ...] = ()
 
 
 class TransferFailed(TrainerError):

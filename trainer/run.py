@@ -4,11 +4,12 @@
 (1) Read the ticket and take the folder's lock, so that two trainers never share it.
 (2) Fetch plan and manifest and check that they belong together.
 (3) If a result is already in the store, return it: doing a run twice has the effect of once.
-(4) Fetch shards and start weights, verified, and put the dataset on disk.
-(5) Take the newest uploaded checkpoint if this folder has none, or only an older one.
-(6) Train stage after stage; a child that dies is started again from its last checkpoint.
-(7) Measure latency and describe the candidate.
-(8) Send model, weights and record, and the result last: its presence is the commit.
+(4) Check that this machine is what the plan was made for, before anything large is copied to it.
+(5) Fetch shards and start weights, verified, and put the dataset on disk.
+(6) Take the newest uploaded checkpoint if this folder has none, or only an older one.
+(7) Train stage after stage; a child that dies is started again from its last checkpoint.
+(8) Measure latency and describe the candidate.
+(9) Send model, weights and record, and the result last: its presence is the commit.
 """
 
 from __future__ import annotations
@@ -18,23 +19,26 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from fleet_contracts import keys
 from fleet_contracts.base import decode, encode, utc_now
 from fleet_contracts.errors import ContractError
 from fleet_contracts.ids import sha256_of
 from fleet_contracts.judging import Candidate
 from fleet_contracts.manifest import decode_manifest
-from fleet_contracts.training import RunRecord, SnapshotHeader, SnapshotMember, TrainPlan, TrainTicket
+from fleet_contracts.training import SnapshotHeader, SnapshotMember, TrainPlan, TrainTicket
 from trainer.backend_job import ONNX_FILE, BackendEvent, BackendResult
+from trainer.beginning import Beginning
 from trainer.cache import ObjectCache
 from trainer.dataset import place_image
+from trainer.earlier import calmly, earlier_record, earlier_result, next_event
 from trainer.errors import TicketRefused, TrainerError, TransferFailed
 from trainer.fetch import Fetcher
+from trainer.fitness.check import DATASET, Check
+from trainer.giving_up import of_disk, report_failure
 from trainer.journal import Journal
 from trainer.latency import measure_latencies
 from trainer.planning.smoke import few_members
@@ -42,7 +46,7 @@ from trainer.report_back import CheckpointNote, Reporter, fetch_newest, read_not
 from trainer.stages import StageRun, run_stages, stage_checkpoint, stage_position
 from trainer.staging import DataOrder, stage_dataset
 from trainer.ticket_desk import TicketDesk
-from trainer.wire import HttpWire, Wire, WireDown
+from trainer.wire import HttpWire, Wire
 
 T = TypeVar("T")
 _log = logging.getLogger("whetstone.trainer")
@@ -55,6 +59,29 @@ class _Inputs:
     members: tuple[SnapshotMember, ...]
     start: Path
     dataset: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrder:
+    """Hold all a run is started with.
+
+    Args:
+        ticket: file with a `TrainTicket`; a secret.
+        work_dir: folder for everything the run keeps; reuse it to continue.
+        wire: the way to the store; HTTP when None.
+        stop: when set, the run ends at once and can be continued later.
+        cache: keeps what was fetched, for other runs of this machine too; one of the run's own when None.
+        check: looks whether the machine is what the plan was made for.
+        beginning: times how the run begins.
+    """
+
+    ticket: Path
+    work_dir: Path
+    wire: Wire | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+    cache: ObjectCache | None = None
+    check: Check = field(default_factory=Check)
+    beginning: Beginning = field(default_factory=Beginning)
 
 
 def run_ticket(
@@ -79,53 +106,66 @@ def run_ticket(
         TransferFailed: the store cannot be reached; nothing is lost, start again.
         DatasetRefused: the data are not what the manifest says.
         BackendFailed: training failed for good; the failure was reported to the store.
+        MachineUnfit: this machine is not what the plan was made for; reported likewise.
     """
+    return carry_out(RunOrder(ticket_path, work_dir, wire, stop or threading.Event(), cache))
+
+
+def carry_out(order: RunOrder) -> Candidate:
+    """Do a run as `run_ticket` does, with all that an order may hold."""
     # (1)
-    ticket = decode(TrainTicket, ticket_path.read_bytes(), where=str(ticket_path))
-    with _locked(work_dir):
-        desk = TicketDesk(ticket, wire or HttpWire())
-        kept = cache or ObjectCache(work_dir / "cache")
+    ticket = decode(TrainTicket, order.ticket.read_bytes(), where=str(order.ticket))
+    with _locked(order.work_dir):
+        kept = order.cache or ObjectCache(order.work_dir / "cache")
         try:
-            return _run(desk, work_dir, kept, stop or threading.Event())
+            return _run(order, TicketDesk(ticket, order.wire or HttpWire()), kept)
         finally:
             kept.close()
 
 
-def _run(desk: TicketDesk, work_dir: Path, cache: ObjectCache, stop: threading.Event) -> Candidate:
+def _run(order: RunOrder, desk: TicketDesk, cache: ObjectCache) -> Candidate:
+    work_dir, stop, beginning = order.work_dir, order.stop, order.beginning
     fetcher = Fetcher(desk, cache, pause=partial(_pause, stop))
     # (2)
     plan, header, members = _read_documents(fetcher, desk.current())
+    beginning.mark("documents")
     # (3)
-    done = _earlier_result(desk)
+    done = earlier_result(desk)
     if done is not None:
         return done
-    note = _calmly(lambda: read_note(desk))
-    journal = Journal(plan, _earlier_record(desk), _next_event(desk, note.next_event if note else 0))
+    note = calmly(lambda: read_note(desk))
+    journal = Journal(plan, earlier_record(desk), next_event(desk, note.next_event if note else 0))
     with Reporter(desk, next_slot=slot_after(note), before=note) as reporter:
         try:
             # (4)
+            order.check(plan, desk.current(), members, work_dir, cache)
+            beginning.mark("check")
+            # (5)
             told = partial(_tell_download, reporter, journal)
             inputs = _stage_inputs(fetcher, desk.current(), work_dir, (plan, header, members), told)
             journal.data_came(fetcher.meter.flow())
-            # (5)
+            beginning.mark("data")
+            # (6)
             here = stage_position(work_dir, len(plan.stages))
             if note is not None and (note.stage, note.epoch) > here:
                 _take_checkpoint(desk, note.beyond(here), work_dir, reporter, journal)
-            # (6)
-            run = StageRun(plan, inputs.start, inputs.dataset, work_dir, journal, reporter, stop)
-            result = run_stages(run)
             # (7)
+            run = StageRun(
+                plan, inputs.start, inputs.dataset, work_dir, journal, reporter, stop, beginning.heard
+            )
+            result = run_stages(run)
+            # (8)
             candidate = _describe(plan, result)
         except (TrainerError, ContractError) as error:
             if not stop.is_set():
-                _report_failure(reporter, journal, error)
+                report_failure(reporter, journal, error)
             raise
         except OSError as error:
-            explained = _of_disk(error, work_dir)
+            explained = of_disk(error, work_dir)
             if not stop.is_set():
-                _report_failure(reporter, journal, explained)
+                report_failure(reporter, journal, explained)
             raise explained from error
-        # (8)
+        # (9)
         _send(reporter, journal, candidate, result)
         return candidate
 
@@ -183,7 +223,7 @@ def _stage_inputs(
     fetcher.release(ticket.start_weights)
     wanted = few_members(members, plan.most_images)
     dataset = stage_dataset(
-        DataOrder(ticket.shards, wanted, plan.class_list, work_dir / "dataset"), fetcher, told
+        DataOrder(ticket.shards, wanted, plan.class_list, work_dir / DATASET), fetcher, told
     )
     return _Inputs(plan, header, members, start, dataset.folder)
 
@@ -204,7 +244,7 @@ def _take_checkpoint(
     desk: TicketDesk, note: CheckpointNote, work_dir: Path, reporter: Reporter, journal: Journal
 ) -> None:
     """Take the newest uploaded checkpoint that is whole; say so when that is not the last one."""
-    found = _calmly(lambda: fetch_newest(desk, note, partial(stage_checkpoint, work_dir)))
+    found = calmly(lambda: fetch_newest(desk, note, partial(stage_checkpoint, work_dir)))
     taken, refused = found or (None, [])
     at = taken or note
     for why in refused:
@@ -214,40 +254,6 @@ def _take_checkpoint(
     if taken is not None:
         reporter.goes_on_from(taken)
     _log.info("trainer.checkpoint_fetched taken=%s epoch=%s", taken is not None, note.epoch)
-
-
-def _earlier_result(desk: TicketDesk) -> Candidate | None:
-    content = _calmly(lambda: desk.read("result.json"))
-    return decode(Candidate, content, where="result.json") if content else None
-
-
-def _earlier_record(desk: TicketDesk) -> RunRecord | None:
-    content = _calmly(lambda: desk.read("run.json"))
-    try:
-        record = decode(RunRecord, content, where="run.json") if content else None
-    except ContractError as error:
-        _log.warning("trainer.record_unreadable error=%s", error)
-        return None
-    return record.model_copy(update={"state": "running", "ended_at": None, "failure": ""}) if record else None
-
-
-def _next_event(desk: TicketDesk, hint: int) -> int:
-    """Return the first event number nobody wrote yet; the note's number may be some events behind."""
-    number = hint
-    while number < keys.MAX_EVENT_SEGMENTS:
-        if _calmly(partial(desk.read, keys.event_name(number))) is None:
-            break
-        number += 1
-    return number
-
-
-def _calmly(read: Callable[[], T]) -> T | None:
-    """Read something optional: a store that is away costs a resume from it, never the run."""
-    try:
-        return read()
-    except (WireDown, TransferFailed) as error:
-        _log.warning("trainer.not_read error=%s", error)
-        return None
 
 
 def _describe(plan: TrainPlan, result: BackendResult) -> Candidate:
@@ -277,22 +283,3 @@ def _send(reporter: Reporter, journal: Journal, candidate: Candidate, result: Ba
         ("run.json", encode(journal.ended())),
         ("result.json", encode(candidate)),
     ])  # fmt: skip
-
-
-def _of_disk(error: OSError, work_dir: Path) -> TransferFailed:
-    return TransferFailed(
-        expected="files that can be written and read here", got=str(error), where=str(work_dir),
-        now="Free space on this disk, then start the run again, here or elsewhere.",
-    )  # fmt: skip
-
-
-def _report_failure(reporter: Reporter, journal: Journal, error: TrainerError | ContractError) -> None:
-    """Tell the store why; that it cannot be told must not hide the reason itself."""
-    event = journal.event("failed", len(journal.record.epochs), {"error": str(error)[:2000]})
-    reporter.event(event)
-    try:
-        reporter.results([
-            ("run.json", encode(journal.ended(failure=str(error)[:2000]))), ("failure.json", encode(event))
-        ])  # fmt: skip
-    except (TransferFailed, TicketRefused) as unsent:
-        _log.error("trainer.failure_not_sent error=%s", unsent)

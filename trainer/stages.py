@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +49,8 @@ class StageRun:
     journal: Journal
     reporter: Reporter
     stop: Stop
+    beginning: Callable[[BackendEvent], dict[str, Any] | None] = lambda _event: None
+    """Told every event of a child; returns what to tell of the run's beginning, once."""
 
 
 def stage_folder(work_dir: Path, stage: int) -> Path:
@@ -190,7 +193,10 @@ def _run_stage(run: StageRun, stage: int, job: BackendJob) -> BackendResult:
                 job.out / CHECKPOINT_FILE, stage=stage, epoch=event.epoch, record=run.journal.record
             )
             return
+        begun = run.beginning(event)
         run.reporter.event(run.journal.heard(event, stage=stage))
+        if begun is not None:
+            run.reporter.event(run.journal.heard(BackendEvent("watch", 0, begun), stage=stage))
         if event.kind == "rung":
             run.reporter.record(run.journal.record)
         if event.kind == "epoch":

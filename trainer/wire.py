@@ -26,6 +26,8 @@ class Reply:
 
     status: int
     chunks: Iterator[bytes]
+    date: str = ""
+    """When the server answered, by its own clock, as its Date header says it."""
 
     def body(self, limit: int) -> bytes:
         """Return the body, cut after `limit` bytes."""
@@ -40,8 +42,11 @@ class Reply:
 class Wire(Protocol):
     """Be a way to objects behind URLs."""
 
-    def get(self, url: str, *, start: int = 0) -> Reply:
-        """Ask for an object from byte `start` on; status 206 says that the answer begins there."""
+    def get(self, url: str, *, start: int = 0, length: int = 0) -> Reply:
+        """Ask for an object from byte `start` on, for `length` bytes unless that is 0.
+
+        Status 206 says that the answer begins at `start`; more bytes than asked for may come.
+        """
 
     def put(self, url: str, content: bytes | memoryview) -> int:
         """Store an object and return the status."""
@@ -59,16 +64,18 @@ class HttpWire:
             maxsize=_CONNECTIONS,
         )  # fmt: skip
 
-    def get(self, url: str, *, start: int = 0) -> Reply:
-        """Ask for an object from byte `start` on."""
-        headers = {"Range": f"bytes={start}-"} if start else {}
+    def get(self, url: str, *, start: int = 0, length: int = 0) -> Reply:
+        """Ask for an object from byte `start` on, for `length` bytes unless that is 0."""
+        last = str(start + length - 1) if length else ""
+        headers = {"Range": f"bytes={start}-{last}"} if start or length else {}
         try:
             answer = self._pool.request("GET", url, headers=headers, preload_content=False)
         except (self._errors, OSError) as error:
             raise WireDown(type(error).__name__) from error
         # rclone's S3 server answers a range with 200, and only its Content-Range tells where it begins.
         begins_there = start > 0 and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        return Reply(206 if begins_there else int(answer.status), self._chunks(answer))
+        date = answer.headers.get("Date", "")
+        return Reply(206 if begins_there else int(answer.status), self._chunks(answer), date)
 
     def _chunks(self, answer: object) -> Iterator[bytes]:
         stream = answer.stream(CHUNK_BYTES)  # type: ignore[attr-defined]  # urllib3's base type hides it
@@ -91,17 +98,18 @@ class HttpWire:
 class MemoryWire:
     """Be a store in memory that can cut the line, forbid URLs and count what was asked.
 
-    `cuts` holds how many bytes the next answers give before they break off.
+    `cuts` holds how many bytes the next answers give before they break off, `date` what its clock says.
     """
 
     objects: dict[str, bytes] = field(default_factory=dict)
     forbidden: set[str] = field(default_factory=set)
     cuts: list[int] = field(default_factory=list)
     away: bool = False
+    date: str = ""
     log: list[tuple[str, str, int]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def get(self, url: str, *, start: int = 0) -> Reply:
+    def get(self, url: str, *, start: int = 0, length: int = 0) -> Reply:
         """Answer as an object store would."""
         with self._lock:
             self.log.append(("GET", url, start))
@@ -111,9 +119,9 @@ class MemoryWire:
                 return Reply(403, iter(()))
             if url not in self.objects:
                 return Reply(404, iter(()))
-            content = self.objects[url][start:]
+            content = self.objects[url][start : start + length if length else None]
             cut = self.cuts.pop(0) if self.cuts else None
-        return Reply(206 if start else 200, _broken_off(content, cut))
+        return Reply(206 if start or length else 200, _broken_off(content, cut), self.date)
 
     def put(self, url: str, content: bytes | memoryview) -> int:
         """Keep the object."""
