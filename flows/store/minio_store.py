@@ -1,5 +1,6 @@
 """Reach MinIO, `rclone serve s3` or any S3 through the `minio` SDK; only our errors come out.
 
+Alibaba Cloud OSS is such an S3 if the bucket's name stands in front of its host (`address_style`).
 The SDK must be given a region: `rclone serve s3` cannot be asked for one. That server also answers errors
 as `text/xml`, which the SDK reports as `InvalidResponseError`, so the code is read from its body here.
 """
@@ -46,9 +47,10 @@ class MinioStore:
         self.endpoint = settings.endpoint
         self._bucket = settings.bucket
         self._where = f"{settings.endpoint}/{settings.bucket}"
-        self._client = _client(settings, settings.endpoint, credentials)
+        self._client = _client(settings, settings.endpoint, credentials, secure=settings.secure)
         # Signing happens without a request, so this address need not be reachable from here.
-        self._signer = _client(settings, settings.public_endpoint or settings.endpoint, credentials)
+        public = settings.public_endpoint or settings.endpoint
+        self._signer = _client(settings, public, credentials, secure=is_public_secure(settings))
 
     def make_bucket(self) -> None:
         """Create the bucket when it is not there."""
@@ -144,20 +146,33 @@ def open_store(folder: Path, settings: StoreSettings) -> MinioStore:
     return MinioStore(settings, read_credentials(folder / settings.credentials_file))
 
 
-def _client(settings: StoreSettings, endpoint: str, credentials: StoreCredentials) -> Minio:
+def is_public_secure(settings: StoreSettings) -> bool:
+    """Tell whether the address that others reach the store by speaks TLS."""
+    if settings.public_endpoint and settings.public_secure is not None:
+        return settings.public_secure
+    return settings.secure
+
+
+def _client(settings: StoreSettings, endpoint: str, credentials: StoreCredentials, *, secure: bool) -> Minio:
     pool = urllib3.PoolManager(
         timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
         maxsize=8,
         retries=urllib3.Retry(total=2, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504]),
     )
-    return Minio(
+    client = Minio(
         endpoint,
         access_key=credentials.access_key,
         secret_key=credentials.secret_key,
-        secure=settings.secure,
+        secure=secure,
         region=settings.region,
         http_client=pool,
     )
+    # Left alone, the SDK puts the bucket in front of the host for amazonaws.com and aliyuncs.com alone.
+    if settings.address_style == "virtual":
+        client.enable_virtual_style_endpoint()
+    elif settings.address_style == "path":
+        client.disable_virtual_style_endpoint()
+    return client
 
 
 def _ours(error: Exception, where: str) -> StoreError:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 import urllib3
 
 from flows.settings import StoreSettings
@@ -28,6 +31,37 @@ def rclone_store(folder: Path) -> Iterator[MinioStore]:
     command = [_rclone(), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", keys, str(folder)]
     with _running(command, {"RCLONE_CONFIG": "/dev/null"}, folder.parent / "rclone.log", port):
         yield _opened(port)
+
+
+@contextmanager
+def strict_store(folder: Path) -> Iterator[MinioStore]:
+    """Run `rclone serve s3` that refuses a bucket in the path, as OSS does; its names lead to this machine."""
+    port = free_port()
+    keys = f"{CREDENTIALS.access_key},{CREDENTIALS.secret_key}"
+    command = [_rclone(), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", keys,
+               "--force-path-style=false", str(folder)]  # fmt: skip
+    (folder / "whetstone-test").mkdir()
+    endpoint = f"oss-cn-nowhere.test:{port}"
+    with (
+        _leading_here(".test"),
+        _running(command, {"RCLONE_CONFIG": "/dev/null"}, folder.parent / "strict.log", port),
+    ):
+        settings = StoreSettings(endpoint=endpoint, bucket="whetstone-test", address_style="virtual")
+        yield MinioStore(settings, CREDENTIALS)
+
+
+@contextmanager
+def _leading_here(end: str) -> Iterator[None]:
+    """Let every name with this end lead to this machine, for want of a name server."""
+    real = socket.getaddrinfo
+
+    def look_up(host: str | bytes | None, *more: Any, **named: Any) -> Any:
+        ours = isinstance(host, str) and host.endswith(end)
+        return real("127.0.0.1" if ours else host, *more, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", look_up)
+        yield
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Hold every object store to the same contract: memory, `rclone serve s3`, MinIO's real server."""
+"""Hold every object store to the same contract: memory, `rclone serve s3`, MinIO's real server.
+
+`rclone-strict` takes the bucket's name in front of its host and nowhere else, as Alibaba Cloud OSS does.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,17 @@ from flows.settings import StoreSettings
 from flows.store import MemoryStore, ObjectStore
 from flows.store.credentials import StoreCredentials
 from flows.store.minio_store import MinioStore
-from tests.flows.store.servers import CREDENTIALS, minio_store, rclone_store
+from tests.flows.store.servers import CREDENTIALS, minio_store, rclone_store, strict_store
 from tests.helpers import free_port
 
-KINDS = ("memory", "rclone", "minio")
+KINDS = ("memory", "rclone", "rclone-strict", "minio")
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     folder = tmp_path_factory.mktemp(request.param) / "data"
     folder.mkdir()
-    servers = {"rclone": rclone_store, "minio": minio_store}
+    servers = {"rclone": rclone_store, "rclone-strict": strict_store, "minio": minio_store}
     start = servers.get(request.param)
     with nullcontext(MemoryStore()) if start is None else start(folder) as opened:
         yield opened
@@ -156,7 +159,8 @@ def test_a_missing_bucket_is_refused(store: ObjectStore) -> None:
 
 def _settings_of(store: ObjectStore) -> StoreSettings:
     assert isinstance(store, MinioStore)
-    return StoreSettings(endpoint=store.endpoint, bucket="whetstone-test")
+    style = "virtual" if ".test:" in store.endpoint else "auto"
+    return StoreSettings(endpoint=store.endpoint, bucket="whetstone-test", address_style=style)
 
 
 def test_nobody_answering_is_away() -> None:
