@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fleet_contracts import utc_now
@@ -17,7 +17,7 @@ from fleet_contracts.training import GpuOffer, SnapshotMember
 from flows.context import Context
 from flows.errors import CannotStart
 from flows.gpus.base import GpuProvider
-from flows.gpus.errors import ProviderAway
+from flows.gpus.errors import ProviderAway, TokenRefused
 from flows.planning.lineage import lineage_of
 from flows.planning.networks import traced, untraced
 from flows.planning.past_runs import finished_runs
@@ -25,6 +25,7 @@ from flows.retrain.runs import Start
 from flows.settings import LimitSettings
 from flows.snapshots.cut import Snapshot
 from trainer.planning import Limits, PlanInputs, Recipe, SnapshotSize
+from trainer.planning.cards import too_old
 from trainer.planning.recipe import frozen_layers_of
 
 log = logging.getLogger("whetstone.planning")
@@ -77,25 +78,37 @@ def offers_of(lenders: Iterable[GpuProvider]) -> tuple[GpuOffer, ...]:
     """Return what every provider offers.
 
     Raises:
-        ProviderAway: none of them answers.
+        ProviderAway, TokenRefused: none of them answers.
         CannotStart: they answer and offer nothing.
     """
     # (1)
     found: list[GpuOffer] = []
-    away: ProviderAway | None = None
+    away: ProviderAway | TokenRefused | None = None
     names = []
     for lender in lenders:
         names.append(lender.name)
         try:
-            found.extend(lender.offers())
-        except ProviderAway as error:
+            offered = lender.offers()
+        except (ProviderAway, TokenRefused) as error:
             log.warning("planning.provider_away provider=%s error=%s", lender.name, error)
             away = error
+            continue
+        found.extend(offered if not lender.traits.elsewhere else _young_enough(offered))
     if not found and away is not None:
         raise away
     if not found:
         raise CannotStart(expected="a machine on offer", got="none", where=", ".join(names) or "no provider")
     return tuple(found)
+
+
+def _young_enough(offers: Iterable[GpuOffer]) -> Iterator[GpuOffer]:
+    """Yield the offers on which the trainer's image runs; a machine of our own may have another torch."""
+    for offer in offers:
+        why = too_old(offer.gpu)
+        if not why:
+            yield offer
+        else:
+            log.info("planning.card_too_old offer=%s gpu=%s why=%s", offer.offer_id, offer.gpu, why)
 
 
 def size_of(members: Iterable[SnapshotMember]) -> SnapshotSize:

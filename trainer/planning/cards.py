@@ -61,6 +61,7 @@ _CARDS = (
 _BY_NAME = {card.name.lower(): card for card in _CARDS}
 _ALIASES = {"a4000": "rtxa4000", "a5000": "rtxa5000", "a6000": "rtxa6000", "6000ada": "rtx6000ada"}
 _NOISE = re.compile(r"nvidia|geforce|tesla|generation|sxm\d*|pcie|nvl|hbm\d*e?|(?<!\d)\d{1,3}gi?b")
+_BEFORE_TURING = {"P100": "6.0", "V100": "7.0"}
 _LIES = 1.08
 """How much more than its memory a seller may state for a card: decimal and rounded gigabytes."""
 
@@ -79,6 +80,16 @@ def usable_mib(name: str, stated_mib: int) -> int:
         return stated_mib
     meant = [size for size in card.memory_mib if size <= stated_mib * _LIES]
     return min(stated_mib, max(meant, default=stated_mib))
+
+
+def too_old(name: str) -> str:
+    """Return why the trainer's image cannot use a card, "" where it can or nobody knows.
+
+    Its torch is built for CUDA 13, which needs compute capability 7.5 (NVIDIA's CUDA 13.0 release notes).
+    """
+    card = card_of(name)
+    has = _BEFORE_TURING.get(card.name) if card else None
+    return f"compute capability {has}, and the trainer's image needs 7.5" if has else ""
 
 
 def cards_with(mib: float) -> tuple[Card, ...]:

@@ -344,7 +344,7 @@ def test_a_plan_of_a_provider_that_is_gone_is_told(ready: Context) -> None:
     assert run is not None
     plan = steps.prepare(ready, run, MemoryProvider(OFFER))
     with pytest.raises(CannotStart, match="memory"):
-        steps.provider_of(ready, plan)
+        steps.providers_of(ready, plan)
 
 
 def _run(ctx: Context, run_id: str) -> RunRow:
@@ -352,3 +352,14 @@ def _run(ctx: Context, run_id: str) -> RunRow:
         found = session.get(RunRow, run_id)
     assert found is not None
     return found
+
+
+def test_cards_that_the_image_cannot_use_are_left_out_elsewhere() -> None:
+    """A rented V100 would turn us away after it was paid for; one of our own may have another torch."""
+    old, young = (
+        OFFER.model_copy(update={"gpu": gpu, "gpu_count": 1, "gpu_memory_mib": 16384}) for gpu in ("V100", "T4")
+    )
+    seller = MemoryProvider(old, young)
+    assert offers_of([seller]) == (old, young)
+    seller.elsewhere = True
+    assert offers_of([seller]) == (young,)
