@@ -23,6 +23,7 @@ from fleet_contracts.training import MemoryPolicy, Precision, WatchPolicy
 from flows.errors import SettingsError, UnknownTask
 from flows.files import write_file
 from flows.gpus.settings import ProviderSettings
+from flows.wrong_settings import problems_of
 from trainer.gate.settings import GateSettings
 
 FILE_NAME = "whetstone.toml"
@@ -46,6 +47,13 @@ class StoreSettings(Section):
     public_endpoint: str = ""
     """The address boxes reach the store by; presigned URLs are signed for it. Empty: as `endpoint`."""
     secure: bool = False
+    public_secure: bool | None = None
+    """Whether `public_endpoint` speaks TLS, where that differs from `secure`."""
+    address_style: Literal["auto", "path", "virtual"] = "auto"
+    """Where the bucket's name stands: in the path, or in front of the host as Alibaba Cloud OSS demands. By
+    itself that is so for amazonaws.com and aliyuncs.com; behind a name of your own, say it."""
+    private_network: bool = False
+    """Whether rented machines are in a network of yours, where private addresses and plain http will do."""
     region: str = "us-east-1"
     bucket: str = "whetstone"
     credentials_file: Path = Path("secrets/store.json")
@@ -83,6 +91,8 @@ class PrefectSettings(Section):
     """Say where the Prefect server's API is."""
 
     api_url: str = "http://127.0.0.1:4200/api"
+    at_once: Positive = 1
+    """Retrainings of one tier at a time, over all tasks; more than one pays where machines are rented."""
 
 
 class LabelSettings(Section):
@@ -317,6 +327,8 @@ ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$
 class Settings(Section):
     """Hold the settings of one installation."""
 
+    # A token put where its place belongs must not show in a traceback.
+    model_config = ConfigDict(hide_input_in_errors=True)
     installation: Installation = ""
     """Up to 12 lower case letters and digits that its rented machines are known by."""
     store: StoreSettings = StoreSettings()
@@ -327,6 +339,8 @@ class Settings(Section):
     labels: LabelSettings = LabelSettings()
     tracking: TrackingSettings = TrackingSettings()
     money: MoneySettings = MoneySettings()
+    train_here: bool = True
+    """Whether runs may train on this machine; it costs nothing, so it is taken wherever it is in time."""
     providers: dict[ProviderName, ProviderSettings] = Field(default_factory=dict)
     tasks: dict[TaskId, TaskSettings] = Field(default_factory=dict)
     grant_minutes: Positive = 15
@@ -374,12 +388,8 @@ def load_settings(folder: Path) -> Settings:
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(step) for step in item['loc'])}: {item['msg']}"
-            for item in error.errors(include_url=False)
-        )
         raise SettingsError(
-            expected="known settings within their limits", got=problems, where=str(path)
+            expected="known settings within their limits", got=problems_of(error, Settings), where=str(path)
         ) from error
 
 

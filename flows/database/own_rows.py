@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from fleet_contracts.releases import RolloutState
 from flows.database.base import NAME, SHA, TASK, Base
 
-RunState = Literal["active", "finished", "refused", "failed"]
+RunState = Literal["active", "finished", "refused", "failed", "cancelled"]
 
 
 class OriginRow(Base):
@@ -80,11 +80,26 @@ class LeaseRow(Base):
     cost: Mapped[float | None]
 
 
+class ReaperRow(Base):
+    """Hold what one reaper found at one provider: when it asked last, when it was answered, what is wrong.
+
+    `host` and `boot` tell whether two reapers are on two machines; times are the reaper's own clock's.
+    """
+
+    __tablename__ = "reapers"
+    host: Mapped[str] = mapped_column(NAME, primary_key=True)
+    boot: Mapped[str] = mapped_column(SHA, primary_key=True)
+    provider: Mapped[str] = mapped_column(NAME, primary_key=True)
+    beat_at: Mapped[datetime]
+    seen_at: Mapped[datetime | None]
+    trouble: Mapped[str] = mapped_column(Text, default="")
+
+
 class RunRow(Base):
     """Hold one named run over all its attempts.
 
-    `state` is `active`, `finished` (judged and promoted), `refused` (judged and turned down) or
-    `failed`. The flow that works on an active run renews `touched_at`; one not touched for
+    `state` is `active`, `finished` (judged and promoted), `refused` (judged and turned down), `failed` or
+    `cancelled` (by a person). The flow that works on an active run renews `touched_at`; one not touched for
     `STALE_SECONDS` has lost its flow and is asked for again.
     """
 

@@ -55,12 +55,14 @@ class Traits:
     """Say what holds for every machine of a provider.
 
     `elsewhere` machines reach the store by its public address alone; `priced` false means that offers carry
-    prices a person wrote down, not the seller's.
+    prices a person wrote down, not the seller's. Those that are `near` are not ours and stand in our network
+    all the same, so that they reach addresses nobody else does.
     """
 
     ending: Ending
     elsewhere: bool = True
     priced: bool = True
+    near: bool = False
 
 
 @dataclass(frozen=True, slots=True)

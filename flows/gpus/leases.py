@@ -131,10 +131,18 @@ class LeaseBook:
             rows = session.scalars(query.order_by(LeaseRow.recorded_at, LeaseRow.lease_id))
             return tuple(_lease_of(row) for row in rows)
 
-    def since(self, moment: datetime) -> tuple[Lease, ...]:
-        """Return the leases recorded since a moment and those that still live, oldest first."""
+    def of_task(self, task_id: str) -> tuple[Lease, ...]:
+        """Return every lease of a task's runs, oldest first."""
         with self._database.reader() as session:
-            query = select(LeaseRow).where(or_(LeaseRow.recorded_at >= moment, LeaseRow.state != "ended"))
+            query = select(LeaseRow).where(LeaseRow.task_id == task_id)
+            rows = session.scalars(query.order_by(LeaseRow.recorded_at, LeaseRow.lease_id))
+            return tuple(_lease_of(row) for row in rows)
+
+    def since(self, moment: datetime) -> tuple[Lease, ...]:
+        """Return the leases that lived at a moment or were recorded since, oldest first."""
+        with self._database.reader() as session:
+            alive = or_(LeaseRow.state != "ended", LeaseRow.ended_at >= moment)
+            query = select(LeaseRow).where(or_(LeaseRow.recorded_at >= moment, alive))
             rows = session.scalars(query.order_by(LeaseRow.recorded_at, LeaseRow.lease_id))
             return tuple(_lease_of(row) for row in rows)
 
@@ -144,6 +152,12 @@ class LeaseBook:
         with self._database.reader() as session:
             query = select(RunRow.run_id).where(RunRow.run_id.in_(names), RunRow.state != "active")
             return frozenset(session.scalars(query))
+
+    def why_closed(self, run_id: str) -> str:
+        """Return how a run ended, "" while it is active or where nobody recorded it."""
+        with self._database.reader() as session:
+            row = session.get(RunRow, run_id)
+        return "" if row is None or row.state == "active" else f"{row.state}: {row.reason}"
 
     def find(self, lease_id: str) -> Lease | None:
         """Return a lease, live or ended."""

@@ -17,7 +17,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,10 +34,17 @@ _TRAINER = ("-m", "trainer", "run")
 
 
 class LocalProvider:
-    """Run trainers on this machine; `command` replaces the trainer's command line in tests."""
+    """Run trainers on this machine.
 
-    def __init__(self, folder: Path, *, command: tuple[str, ...] = ()) -> None:
+    Args:
+        folder: the installation's.
+        command: replaces the trainer's command line in tests.
+        hidden: names of environment variables that trainers do not get, such as other providers' tokens.
+    """
+
+    def __init__(self, folder: Path, *, command: tuple[str, ...] = (), hidden: Iterable[str] = ()) -> None:
         self._folder = folder.resolve()
+        self._hidden = frozenset(hidden)
         self._command = command or (sys.executable, *_TRAINER)
 
     @property
@@ -168,13 +175,17 @@ class LocalProvider:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 cwd=work,
-                env=_environment(),
+                env=_environment(self._hidden),
             )
 
 
-def _environment() -> dict[str, str]:
-    """Return the trainer's environment: ours, without what belongs to the flow that happens to start it."""
+def _environment(hidden: frozenset[str]) -> dict[str, str]:
+    """Return the trainer's environment: ours, without the flow's own part and without what is hidden."""
     above = str(Path(__file__).resolve().parents[2])
     paths = [above, *(path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path != above)]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("PREFECT_") and key not in hidden
+    }
     return {**kept, "PYTHONPATH": os.pathsep.join(path for path in paths if path), "PYTHONUNBUFFERED": "1"}

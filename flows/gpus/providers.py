@@ -32,7 +32,7 @@ def providers(folder: Path, settings: Settings) -> dict[str, GpuProvider]:
     Raises:
         SettingsError: providers are named and the installation is not, or a kind's package is missing.
     """
-    local = LocalProvider(folder)
+    local = LocalProvider(folder, hidden=_token_variables(settings))
     found: dict[str, GpuProvider] = {local.name: local}
     if settings.providers and not settings.installation:
         raise SettingsError(
@@ -51,3 +51,9 @@ def providers(folder: Path, settings: Settings) -> dict[str, GpuProvider]:
         made = getattr(importlib.import_module(module), kind)
         found[name] = made(name, section, settings.installation, folder)
     return found
+
+
+def _token_variables(settings: Settings) -> set[str]:
+    """Return the environment variables that hold providers' tokens."""
+    places = (getattr(section, "token", None) or "" for section in settings.providers.values())
+    return {place.removeprefix("env:") for place in places if place.startswith("env:")}

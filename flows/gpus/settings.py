@@ -16,6 +16,7 @@ Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 TokenPlace = Annotated[
     str, StringConstraints(pattern=r"^(file:.+|env:[A-Za-z_][A-Za-z0-9_]*|block:[a-z0-9-]+)$")
 ]
+HOST_KEY = r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]{40,}={0,2}( .*)?$"
 IMAGE = "ghcr.io/whetstone-edge/trainer:0.1.0"
 
 
@@ -42,7 +43,7 @@ class SshHost(BaseModel):
     host: str
     port: Annotated[int, Field(ge=1, le=65535)] = 22
     user: str = "root"
-    host_key: str
+    host_key: Annotated[str, StringConstraints(pattern=HOST_KEY)]
     """The line `ssh-keyscan` prints, without the name: `ssh-ed25519 AAAA...`. Another key is refused."""
     key_file: Path
     gpu: str = ""
@@ -66,6 +67,13 @@ class SshSection(ProviderSection):
     kind: Literal["ssh"]
     hosts: Annotated[tuple[SshHost, ...], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _hosts_differ(self) -> Self:
+        names = [(host.host, host.port) for host in self.hosts]
+        if len(set(names)) != len(names):
+            raise ValueError("two hosts have the same host and port")
+        return self
+
 
 class DstackSection(ProviderSection):
     """Say where a dstack server is and what may be rented through it."""
@@ -78,6 +86,11 @@ class DstackSection(ProviderSection):
     """GPU names, as `nvidia-smi` or dstack writes them; empty for all."""
     regions: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
+    least_utilisation: Annotated[int, Field(ge=0, le=100)] = 5
+    """Percent of a GPU below which dstack itself ends a run, after `idle_minutes` of it; 0 for never."""
+    idle_minutes: Annotated[int, Field(ge=5, le=60)] = 60
+    outlives_us: bool | None = None
+    """Whether the server goes on when this host is gone; None: when its URL is not this host's loopback."""
 
 
 class SkypilotSection(ProviderSection):
@@ -86,9 +99,17 @@ class SkypilotSection(ProviderSection):
     kind: Literal["skypilot"]
     url: str
     token: TokenPlace | None = None
+    """A service account's token (`sky_...`), or `user:password`; None for a server that asks for none."""
     gpus: tuple[str, ...] = ()
     clouds: tuple[str, ...] = ()
+    """Such as lambda, runpod, aws; empty for all the server has an account with."""
     regions: tuple[str, ...] = ()
+    account_on_machines: bool = False
+    """Your word that you know: SkyPilot gives each machine rights of its cloud account, and nothing can be
+    launched through it without.
+    """
+    idle_minutes: Annotated[int, Field(ge=1, le=60)] = 2
+    """Minutes from the end of the trainer until the machine ends itself."""
 
 
 class PricedSpec(BaseModel):
@@ -138,8 +159,10 @@ class AutodlElasticSection(ProviderSection):
     """`spec` is AutoDL's GPU name, such as "RTX 4090"; `price` is the most that is paid."""
     image_uuid: str
     cuda: Annotated[int, Field(ge=100)] = 128
+    cuda_to: int = 0
+    """The newest CUDA of machines that are taken, such as 130; below `cuda`, only that one is."""
     regions: tuple[str, ...] = ()
-    """Region signs, such as westDC2."""
+    """Region signs, such as westDC2; empty for all of AutoDL's documentation, one question each."""
 
 
 class PaiDlcSection(ProviderSection):
@@ -147,14 +170,17 @@ class PaiDlcSection(ProviderSection):
 
     kind: Literal["pai-dlc"]
     token: TokenPlace
-    """JSON with `access_key_id`, `access_key_secret`, and `security_token` for a temporary pair."""
+    """JSON with `access_key_id` and `access_key_secret`, for a temporary pair also `security_token` and
+    `expiration`."""
     region: str
     workspace: str
     url: str = ""
     """Empty: the region's public endpoint."""
     money: ForeignMoney
     specs: Annotated[tuple[PricedSpec, ...], Field(min_length=1)]
+    """`spec` is an ECS instance type, such as ecs.gn7i-c8g1.2xlarge; its spot price is asked for."""
     resource: str = ""
+    """A resource quota's id: jobs take their CPU, memory and GPUs out of it instead of renting machines."""
 
 
 class ModelArtsSection(ProviderSection):
@@ -162,32 +188,53 @@ class ModelArtsSection(ProviderSection):
 
     kind: Literal["modelarts"]
     token: TokenPlace
-    """JSON with `access_key` and `secret_key`."""
+    """JSON with `access_key` and `secret_key`, and `security_token` and `expiration` for a temporary pair."""
     region: str
     project_id: str
+    workspace: str = "0"
+    """Its id; "0" is the default workspace."""
     url: str = ""
+    """Empty: the region's public endpoint."""
     money: ForeignMoney
     specs: Annotated[tuple[PricedSpec, ...], Field(min_length=1)]
+    """`spec` is a flavour's id; `image` above has to be one in SWR, as organisation/name:tag."""
 
 
-class SimulatedSection(ProviderSection):
-    """Rent on the simulated cloud, whose machines are processes here: for trying and showing."""
+class SimulatedRegion(BaseModel):
+    """Price a region of the simulated cloud, in dollars an hour; without a spot price it sells none."""
 
-    kind: Literal["simulated"]
-    gpu: str = "T4"
-    gpu_memory_mib: Annotated[int, Field(ge=0)] = 16384
-    price: Annotated[float, Field(gt=0)] = 0.53
-    spot_price: Annotated[float, Field(gt=0)] | None = 0.16
-    boot_seconds: Annotated[float, Field(ge=0)] = 2.0
-    preempt_after_epochs: Annotated[int, Field(ge=0)] | None = None
-    """Take the first spot machine away once the run told so many epochs; None takes none away."""
-    seed: int = 0
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+    price: Annotated[float, Field(gt=0)]
+    spot_price: Annotated[float, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _spot_is_cheaper(self) -> Self:
         if self.spot_price is not None and self.spot_price > self.price:
             raise ValueError(f"spot_price {self.spot_price} is above price {self.price}")
         return self
+
+
+class SimulatedSection(ProviderSection):
+    """Rent on the simulated cloud, whose machines are processes here: for trying and showing.
+
+    It sells this computer's processor, at the prices of a small GPU.
+    """
+
+    kind: Literal["simulated"]
+    regions: Annotated[tuple[SimulatedRegion, ...], Field(min_length=1)] = (
+        SimulatedRegion(name="east", price=0.53, spot_price=0.16),
+        SimulatedRegion(name="west", price=0.56, spot_price=0.21),
+    )
+    boot_seconds: Annotated[float, Field(ge=0)] = 2.0
+    preempt_after_epochs: Annotated[float, Field(ge=0)] | None = None
+    """Take the first spot machine away once so many epochs of its run are uploaded, 9.5 for the middle of the
+    tenth; None takes none away."""
+    notice_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Between SIGTERM and the end of a machine that is taken away; 0 gives no notice."""
+    spot_back_seconds: Annotated[float, Field(ge=0)] = 600.0
+    """How long a region has no spot machines after one was taken away there."""
 
 
 ProviderSettings = Annotated[

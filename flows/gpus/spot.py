@@ -35,6 +35,8 @@ class Offer:
     lived: float = 0.0
     """Minutes our machines of this offer ran."""
     speed: float = 1.0
+    entry: float = 0.0
+    """Dollars each start there costs beside its time, such as for the data sent to it."""
 
     @property
     def minutes_to_death(self) -> float:
@@ -135,7 +137,8 @@ def _cost(offer: Offer, now: Situation) -> float:
     is_here = offer.name == now.here
     start = now.cold_left if is_here else now.cold_start
     left = now.work_here if is_here else now.work_saved
-    return work_price(offer, now) * left + offer.price * start
+    entry = 0.0 if is_here else offer.entry * 60.0  # prices are by the hour, times in minutes
+    return work_price(offer, now) * left + offer.price * start + entry
 
 
 def _spot_would_be_cheaper(now: Situation, on_demand: Offer) -> bool:

@@ -15,14 +15,14 @@ from fleet_contracts.errors import ContractError
 from flows.context import Context
 from flows.database.schema import RunRow
 from flows.errors import DatabaseAway, FlowsError, StoreAway
-from flows.gpus.errors import LeaseEnded, ProviderAway
+from flows.gpus.errors import LeaseEnded, ProviderAway, TokenRefused
 from flows.retrain.errors import TrainingFailed
 from flows.retrain.runs import MOST_ATTEMPTS, close_run, take_run, touching, uncount_attempt
 from trainer.errors import TrainerError
 
 log = logging.getLogger("whetstone.retrain")
 
-PASSING = (StoreAway, DatabaseAway, ProviderAway, LeaseEnded)
+PASSING = (StoreAway, DatabaseAway, ProviderAway, TokenRefused, LeaseEnded)
 NAMED = (FlowsError, TrainerError, ContractError, DetectionError)
 """Errors of ours say what is wrong; any other may be the process's own and is left to the next attempt."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from fleet_contracts.training import Considered, GpuOffer, TrainPlan
-from flows.gpus.tenancy import Need
+from flows.gpus.outlook import Need
 from trainer.planning.cards import card_of, usable_mib
 
 LONGEST_RUN = timedelta(hours=24)

@@ -25,6 +25,7 @@ from fleet_contracts.training import RunEvent, RunRecord, TrainPlan
 from flows.context import Context
 from flows.database.schema import ChampionRow, RunRow
 from flows.errors import CannotStart, StoreMissing
+from flows.gpus.guarding import Guard, entry_costs
 from flows.gpus.leases import LeaseBook
 from flows.gpus.money import Budget
 from flows.gpus.providers import providers
@@ -106,14 +107,19 @@ def prepare(ctx: Context, run: RunRow, *lenders: GpuProvider) -> TrainPlan:
     return plan
 
 
-def train(ctx: Context, plan: TrainPlan, told: Callable[[RunEvent], None], provider: GpuProvider) -> None:
+def train(ctx: Context, plan: TrainPlan, told: Callable[[RunEvent], None], *lenders: GpuProvider) -> None:
     """Return when the run's result lies in the bucket; raises as `Training.wait`."""
     snapshot = load_snapshot(ctx, plan.task_id, plan.snapshot_id)
     shards = tickets.shard_objects(
         {"sha256": shard.sha256, "size_bytes": shard.size_bytes} for shard in snapshot.shards
     )
     inputs = tickets.Inputs(shards, runs.start_with(ctx, plan.task_id, plan.start.sha256))
-    ground = Ground(provider, LeaseBook(ctx.database), told, budget=budget_of(ctx, plan.task_id))
+    book = LeaseBook(ctx.database)
+    ground = Ground(
+        {lender.name: lender for lender in lenders}, book, told,
+        budget=budget_of(ctx, plan.task_id), guard=Guard(ctx, book),
+        entry_of=entry_costs(ctx.settings, sum(shard.size_bytes for shard in snapshot.shards)),
+    )  # fmt: skip
     Training(ctx, plan, inputs, ground).wait()
 
 
@@ -161,12 +167,13 @@ def record_of_run(ctx: Context, plan: TrainPlan) -> RunRecord | None:
 
 
 def lenders_of(ctx: Context) -> tuple[GpuProvider, ...]:
-    """Return everybody whose machines this installation may train on."""
-    return tuple(providers(ctx.folder, ctx.settings).values())
+    """Return everybody whose machines new runs may be planned for."""
+    known = providers(ctx.folder, ctx.settings)
+    return tuple(one for one in known.values() if ctx.settings.train_here or one.traits.elsewhere)
 
 
-def provider_of(ctx: Context, plan: TrainPlan) -> GpuProvider:
-    """Return whose machine a plan trains on.
+def providers_of(ctx: Context, plan: TrainPlan) -> tuple[GpuProvider, ...]:
+    """Return everybody who may lend a machine to a run, the one it was planned for first.
 
     Raises:
         CannotStart: the plan's provider is not one of this installation's.
@@ -178,7 +185,13 @@ def provider_of(ctx: Context, plan: TrainPlan) -> GpuProvider:
             expected=f"one of the providers {sorted(known)}", got=wanted, where=f"plan of {plan.run_id}",
             now="Set the provider up again; the plan stands, and what was trained is kept.",
         )  # fmt: skip
-    return known[wanted]
+    # Where this machine is not to train, it still ends what it was given for the run before.
+    rented = {lease.provider for lease in LeaseBook(ctx.database).live(run_id=plan.run_id)}
+    others = (
+        one for name, one in known.items()
+        if name != wanted and (name in rented or ctx.settings.train_here or one.traits.elsewhere)
+    )  # fmt: skip
+    return (known[wanted], *others)
 
 
 def _why_now(ctx: Context, task_id: str) -> str:

@@ -25,6 +25,7 @@ RENEW_LIFETIME = timedelta(hours=24)
 CLAIM_LIFETIME = LIFETIME
 """A machine is started with this URL alone, which its seller's console may show: it is short-lived."""
 RENEW_BEFORE = LIFETIME / 2
+_FRESH = timedelta(minutes=5)
 _SPARE_EVENTS = 60
 """Event segments beyond two for each epoch: starts, resumes, memory rungs, export, end."""
 
@@ -56,6 +57,11 @@ def ticket_file(ctx: Context, run_id: str) -> Path:
 def must_renew(ticket: TrainTicket, now: datetime) -> bool:
     """Tell whether a ticket has lived half its life."""
     return ticket.expires_at - now < RENEW_BEFORE
+
+
+def has_aged(ticket: TrainTicket, now: datetime) -> bool:
+    """Tell whether a ticket is too old to start a machine with, which may take its time to come up."""
+    return ticket.expires_at - now < LIFETIME - _FRESH
 
 
 def make_ticket(ctx: Context, plan: TrainPlan, inputs: Inputs, now: datetime) -> TrainTicket:

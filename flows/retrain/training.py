@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from fleet_contracts import decode, keys, utc_now
+from fleet_contracts import utc_now
 from fleet_contracts.training import GpuOffer, RunEvent, TrainPlan, TrainTicket
 from flows.context import Context
-from flows.errors import StoreMissing
 from flows.gpus.base import GpuProvider
-from flows.gpus.errors import LaunchRefused
+from flows.gpus.errors import LaunchRefused, ProviderAway, TokenRefused
 from flows.gpus.leases import LeaseBook
-from flows.gpus.money import Budget, Verdict, begin_of_month, judge_budget, spent
-from flows.gpus.tenancy import Progress, Tenant
+from flows.gpus.money import Budget, Verdict, judge_budget, spent
+from flows.gpus.outlook import Progress
+from flows.gpus.purse import month_so_far
+from flows.gpus.tenancy import Guard, Tenant, no_guard
 from flows.retrain import tickets
 from flows.retrain.attempts import NAMED, PASSING
 from flows.retrain.errors import TrainingFailed
 from flows.retrain.needs import costs_nothing, is_late, need_of
+from flows.retrain.uploads import Uploads
 
 log = logging.getLogger("whetstone.retrain")
 
@@ -34,6 +37,8 @@ MOST_MACHINES = 40
 """Machines that may die under one attempt; the deadline of each lease bounds what they cost."""
 MOST_FAILURES = 2
 """How often a trainer may give up before the run is closed: the first may have been the network's fault."""
+MOST_UNFIT = 10
+"""Machines that may turn out unfit before the run is closed: what it asks of them is then likely wrong."""
 REVIEW_SECONDS = 60.0
 """Between two looks at the market and at the money while a machine works."""
 WAIT_SECONDS = 20.0
@@ -50,11 +55,13 @@ LONGEST_AWAY = 1800.0
 class Ground:
     """Hold what training stands on: whose machines, whose leases, and what to do with each event."""
 
-    provider: GpuProvider
+    providers: Mapping[str, GpuProvider]
     book: LeaseBook
     told: Callable[[RunEvent], None]
     poll_seconds: float = POLL_SECONDS
     budget: Budget = field(default_factory=Budget)
+    guard: Guard = no_guard
+    entry_of: Callable[[GpuOffer], float] = lambda _: 0.0
 
 
 class Training:
@@ -73,21 +80,19 @@ class Training:
         self._inputs = inputs
         self._ground = ground
         self._ticket: TrainTicket | None = None
-        self._tenant = Tenant(
-            ground.book,
-            {ground.provider.name: ground.provider},
-            need_of(plan, ground.book.now()),
-            lambda: tickets.ticket_file(ctx, plan.run_id),
-        )
+        need = replace(need_of(plan, ground.book.now()), entry_of=ground.entry_of)
+        self._tenant = Tenant(ground.book, ground.providers, need, self._fresh_ticket, ground.guard)
         self._free = costs_nothing(plan.offer)
         self._look_again = 0.0
         self._ask_again = 0.0
         self._waits = False
         self._warned = False
         self._epochs = 0
-        self._events = 0
+        self._uploads = Uploads(ctx.store, plan)
         self._machines = 0
         self._failures = 0
+        self._unfit = 0
+        self._blind_since: float | None = None
 
     def wait(self) -> None:
         """Return when the run's result lies in the bucket; its machine has ended then.
@@ -95,8 +100,8 @@ class Training:
         Raises:
             TrainingFailed: the trainer gave up, machines kept dying, the budget is spent, or a machine would
                 cost money past the plan's deadline.
-            LaunchRefused: the provider will not start a machine.
-            StoreAway, DatabaseAway, ProviderAway: for half an hour without a break.
+            LaunchRefused: the only machine is our own, and it will not start the trainer.
+            StoreAway, DatabaseAway, ProviderAway, TokenRefused: for half an hour without a break.
         """
         away_since: float | None = None
         pause = self._ground.poll_seconds
@@ -121,26 +126,30 @@ class Training:
             raise
         except NAMED as error:
             # The run is closed over this, and nobody would look after its machine any more.
-            self._end_now(f"the run ends: {error.got if isinstance(error, TrainingFailed) else error}")
+            self._end_or_leave(f"the run ends: {error.got if isinstance(error, TrainingFailed) else error}")
             raise
 
     def _step(self) -> bool:
         # (1) the trainer is told of fresh URLs before the old ones end
         if self._ticket is None or tickets.must_renew(self._ticket, utc_now()):
-            self._ticket = tickets.write_ticket(self._ctx, self._plan, self._inputs)
+            self._write_ticket()
         # (2) whether a machine runs is asked before the bucket: one that ends in between has written by then
         running = self._is_running()
         self._tell_events()
         # (3) the result is the commit of the whole run
-        if self._exists("result.json"):
+        if self._uploads.has_result():
             self._end("the run delivered its result", running=running)
             return True
         # (4) a trainer that gave up says why
-        failure = self._failure()
-        if failure is not None:
-            self._take_failure(failure, running=running)
-        else:
+        failure = self._uploads.failure()
+        if failure is not None and failure.data.get("unfit"):
+            self._leave_unfit(_why(failure), running=running)
+        elif failure is not None:
+            self._take_failure(_why(failure), running=running)
+        elif self._blind_since is None:
             self._look_at_the_market(running=running)
+        else:
+            self._require_time(running=True)
         return False
 
     def _look_at_the_market(self, *, running: bool) -> None:
@@ -150,6 +159,7 @@ class Training:
         if not self._free:
             self._require_money()
         self._require_time(running=running)
+        self._require_open()
         move = self._tenant.step(self._progress())
         self._waits = move.kind == "wait"
         self._look_again = time.monotonic() + (WAIT_SECONDS if self._waits else REVIEW_SECONDS)
@@ -170,25 +180,59 @@ class Training:
             raise self._failed(f"{MOST_MACHINES} machines died without a result")
         # A free machine may be late; one that never comes must not be waited for longer than that.
         if is_late(self._plan, now) and (self._waits or not self._is_free()):
-            raise self._failed(f"no time to rent a machine: the plan's deadline is {deadline}")
+            last = f"; {self._tenant.refusal}" if self._tenant.refusal else ""
+            raise self._failed(f"no time to rent a machine: the plan's deadline is {deadline}{last}")
+
+    def _require_open(self) -> None:
+        """End where a person cancelled the run: the reaper closed it and ends what works for it."""
+        closed = self._ground.book.why_closed(self._plan.run_id)
+        if closed:
+            raise self._failed(f"the run was closed meanwhile, {closed}")
 
     def _is_free(self) -> bool:
         return self._free or (self._plan.offer is None and costs_nothing(self._first_offer()))
 
     def _is_running(self) -> bool:
-        """Tell whether a machine works on the run, from the last answer while that is fresh enough."""
+        """Tell whether a machine works on the run, from the last answer while that is fresh enough.
+
+        Where its seller does not answer or our token was revoked, it is taken to work on: what it uploads
+        shows. Raises that error once nothing came for half an hour.
+        """
         if time.monotonic() < self._ask_again:
             return True
-        running = self._tenant.is_running()
+        try:
+            running = self._tenant.is_running()
+        except (ProviderAway, TokenRefused) as error:
+            self._go_on_blind(error)
+            return True
+        self._blind_since = None
         if running and not self._free:
             self._ask_again = time.monotonic() + ASK_SECONDS
         return running
 
+    def _go_on_blind(self, error: ProviderAway | TokenRefused) -> None:
+        if self._blind_since is None:
+            self._blind_since = time.monotonic()
+            log.warning("retrain.nobody_tells run=%s error=%s", self._plan.run_id, error)
+        if time.monotonic() - self._blind_since > LONGEST_AWAY:
+            raise error
+        self._ask_again = time.monotonic() + ASK_SECONDS
+
     def _first_offer(self) -> GpuOffer:
-        offers = self._ground.provider.offers()
-        if not offers:
-            raise LaunchRefused(expected="an offer", got="none", where=self._ground.provider.name)
-        return offers[0]
+        for provider in self._ground.providers.values():
+            offers = provider.offers()
+            if offers:
+                return offers[0]
+        raise LaunchRefused(expected="an offer", got="none", where=", ".join(self._ground.providers))
+
+    def _fresh_ticket(self) -> Path:
+        """Write the ticket anew unless that was just done: a machine is started with a claim on it."""
+        if self._ticket is None or tickets.has_aged(self._ticket, utc_now()):
+            self._write_ticket()
+        return tickets.ticket_file(self._ctx, self._plan.run_id)
+
+    def _write_ticket(self) -> None:
+        self._ticket = tickets.write_ticket(self._ctx, self._plan, self._inputs)
 
     def _progress(self) -> Progress:
         """Return how far the run is: an epoch that was told is uploaded by the time the next one is."""
@@ -207,16 +251,27 @@ class Training:
     def _verdict(self) -> Verdict:
         book, now = self._ground.book, self._ground.book.now()
         of_run = spent(book.of_run(self._plan.run_id), now)
-        return judge_budget(self._ground.budget, of_run, spent(book.since(begin_of_month(now)), now))
+        return judge_budget(self._ground.budget, of_run, month_so_far(book).dollars)
 
     def _take_failure(self, why: str, *, running: bool) -> None:
         self._end("the trainer gave up", running=running)
         if self._failures + 1 >= MOST_FAILURES:
             raise self._failed(why)
         log.warning("retrain.trainer_gave_up run=%s why=%s", self._plan.run_id, why)
-        self._ctx.store.delete(self._key("failure.json"))
+        self._uploads.forget_failure()
         # Counted when all is done: a service that is away meanwhile must not make one failure two.
         self._failures += 1
+
+    def _leave_unfit(self, why: str, *, running: bool) -> None:
+        """Go on elsewhere after a machine that was not what it was sold as, or that cannot train."""
+        log.warning("retrain.machine_unfit run=%s why=%s", self._plan.run_id, why)
+        self._tenant.shun(why)
+        self._end(f"its machine is unfit: {why}", running=running)
+        if self._unfit + 1 >= MOST_UNFIT or not self._tenant.has_elsewhere():
+            raise self._failed(f"no machine is fit: {why}")
+        self._uploads.forget_failure()
+        self._unfit += 1
+        self._look_again = 0.0
 
     def _failed(self, why: str) -> TrainingFailed:
         return TrainingFailed(
@@ -232,35 +287,27 @@ class Training:
         while running and time.monotonic() < deadline:
             time.sleep(min(0.2, self._ground.poll_seconds))
             running = self._is_running()
-        self._end_now(reason)
+        self._end_or_leave(reason)
+
+    def _end_or_leave(self, reason: str) -> None:
+        """Give the machine back; without a token that is good it is left to the reaper, with its lease."""
+        try:
+            self._end_now(reason)
+        except TokenRefused as error:
+            log.error("retrain.machine_left_to_reaper run=%s error=%s", self._plan.run_id, error)
 
     def _end_now(self, reason: str) -> None:
         self._ask_again = 0.0
         self._tenant.end(reason[:500])
 
     def _tell_events(self) -> None:
-        """Read every event segment that came since; they are numbered without gaps."""
-        while self._events < keys.MAX_EVENT_SEGMENTS:
-            key = keys.run_event(self._plan.task_id, self._plan.run_id, self._events)
-            try:
-                event = decode(RunEvent, self._ctx.store.get(key), where=key)
-            except StoreMissing:
-                return
-            self._events += 1
+        for event in self._uploads.new_events():
+            if self._blind_since is not None:
+                self._blind_since = time.monotonic()
             if event.kind == "epoch":
                 self._epochs = max(self._epochs, event.epoch)
             self._ground.told(event)
 
-    def _failure(self) -> str | None:
-        try:
-            content = self._ctx.store.get(self._key("failure.json"))
-        except StoreMissing:
-            return None
-        event = decode(RunEvent, content, where="failure.json")
-        return str(event.data.get("error", "no reason given"))
 
-    def _exists(self, name: str) -> bool:
-        return self._ctx.store.stat(self._key(name)) is not None
-
-    def _key(self, name: str) -> str:
-        return keys.run(self._plan.task_id, self._plan.run_id, name)
+def _why(failure: RunEvent) -> str:
+    return str(failure.data.get("error", "no reason given"))

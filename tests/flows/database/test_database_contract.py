@@ -19,6 +19,8 @@ from flows.context import Context
 from flows.database import Database
 from flows.database.schema import Base, LabelRow, RolloutRow, SightingRow, TriggerRow
 from flows.errors import DatabaseAway
+from flows.gpus.heartbeats import Me, beat, reapers
+from flows.gpus.reaper import Round
 from flows.settings import Settings
 from flows.store import MemoryStore
 from flows.trigger import count_new
@@ -116,6 +118,17 @@ def test_json_columns_keep_their_shape(database: Database) -> None:
         session.add(row)
     with database.reader() as session:
         assert session.get_one(RolloutRow, "r1").devices == ["box-1", "box-2"]
+
+
+def test_reapers_are_heard_on_every_database(database: Database) -> None:
+    """Two hosts' reapers beat into one table, each again and again, and each sees the other."""
+    now = utc_now()
+    for me in (Me("here", "boot-1"), Me("there", "boot-2"), Me("here", "boot-1")):
+        beat(database, me, Round("cloud"), now)
+    beat(database, Me("here", "boot-1"), Round("cloud", answered=False, trouble="away"), now + timedelta(seconds=1))
+    assert [(one.host, dict(one.seen)) for one in reapers(database)] == [
+        ("here", {"cloud": now}), ("there", {"cloud": now}),
+    ]  # fmt: skip
 
 
 def test_catalog_queries_work(database: Database, tmp_path: Path) -> None:

@@ -17,17 +17,20 @@ from typing import Any
 
 from flows.database import Database
 from flows.errors import FlowsError
+from flows.gpus.base import EndingKind
 from flows.gpus.leases import LeaseBook
 from flows.gpus.market.climate import Climate, Work
 from flows.gpus.market.provider import Clock, Instance, MarketCloud, MarketProvider, Weather
 from flows.gpus.market.world import draw
+from flows.gpus.outlook import Need, Progress
 from flows.gpus.reaper import reap
-from flows.gpus.tenancy import Need, Progress, Tenant
+from flows.gpus.tenancy import Tenant
 
 BEGAN = datetime(2026, 11, 21, 8, 0, tzinfo=timezone.utc)
 STORM = Weather(
-    0.03, 0.03, loses_launches=0.3, refuses=0.1, list_lags=3.0, runs_on=1.0, ignores_ends=0.2
+    0.03, 0.03, loses_launches=0.3, refuses=0.1, list_lags=3.0, runs_on=1.0, ignores_ends=0.2, guest_hangs=0.3
 )
+KINDS: tuple[EndingKind, ...] = ("none", "none", "server-deadline", "exit-ends", "guest-power-off")
 GRACE_MINUTES = 5
 """Minutes of a living reaper that an instance may outlive its lease."""
 LONGEST_AFTER = 90
@@ -124,7 +127,8 @@ class Chaos:
         self.work = Work(minutes=60, cold_start=4, epoch=3, slack=self.rng.choice((1.3, 1.6, 2.5)))
         climate = Climate(self.rng.choice((0.0, 0.5, 0.7)), self.rng.choice((0.5, 2.0, 8.0)))
         self.deadline = BEGAN + timedelta(minutes=self.work.deadline)
-        self.cloud = MarketCloud(draw(climate, 60 * 12, seed), self.clock)
+        # How machines end without us differs from run to run, and must not matter while a reaper comes back.
+        self.cloud = MarketCloud(draw(climate, 60 * 12, seed), self.clock, KINDS[seed % len(KINDS)])
         self.fate = Fate(self.rng, deadly=self.rng.choice((0.0, 0.01, 0.05)))
         self.provider = MarketProvider(self.cloud, weather, self.rng, self.fate.step)
         folder.mkdir(parents=True)
@@ -158,6 +162,7 @@ class Chaos:
 
     def _minute(self) -> None:
         self.preemptions += len(self.cloud.take_away())
+        self.cloud.keep_time()
         for instance in self._running():
             self.trainer.work_a_minute(instance, self.clock)
             if self.trainer.delivered:
@@ -192,7 +197,9 @@ class Chaos:
 
     def _follow(self) -> None:
         """Do what the flow that follows a run does."""
-        tenant = self.tenant or Tenant(self.book, {self.provider.name: self.provider}, self._need(), lambda: Path("t"))
+        tenant = self.tenant or Tenant(
+            self.book, {self.provider.name: self.provider}, self._need(), lambda: Path("t")
+        )
         self.tenant = tenant
         if self.trainer.delivered:
             tenant.end("the run delivered its result")
@@ -215,7 +222,9 @@ class Chaos:
     def _running(self) -> list[Instance]:
         now = self.clock()
         return [
-            one for one in self.cloud.instances.values() if one.runs or (one.ended is not None and one.ended > now)
+            one
+            for one in self.cloud.instances.values()
+            if one.runs or (one.ended is not None and one.ended > now)
         ]
 
     def _judge(self, *, reaper_lives: bool) -> None:

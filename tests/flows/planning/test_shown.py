@@ -50,7 +50,7 @@ def test_a_flow_shows_its_plan_and_what_came_of_it(
     pages: dict[str, str] = {}
     monkeypatch.setattr(training.time, "sleep", lambda _: None)
     monkeypatch.setattr(steps, "lenders_of", lambda _: (trainer,))
-    monkeypatch.setattr(steps, "provider_of", lambda *_: trainer)
+    monkeypatch.setattr(steps, "providers_of", lambda *_: (trainer,))
     monkeypatch.setattr(flow, "show", lambda key, page, _: pages.update({key: page}))
     for name in ("create_progress_artifact", "update_progress_artifact"):
         monkeypatch.setattr(f"prefect.artifacts.{name}", lambda **_: None)

@@ -39,7 +39,7 @@ class Case:
     def work(self, budget: Budget = Budget()) -> training.Training:  # noqa: B008 - frozen
         """Return what follows the run."""
         inputs = tickets.Inputs((), runs.start_with(self.ctx, TASK, self.plan.start.sha256))
-        ground = training.Ground(self.provider, self.book, lambda _: None, budget=budget)
+        ground = training.Ground({self.provider.name: self.provider}, self.book, lambda _: None, budget=budget)
         return training.Training(self.ctx, self.plan, inputs, ground)
 
 

@@ -292,7 +292,7 @@ def test_store_that_is_away_costs_time_only(ready: Context, tmp_path: Path) -> N
         memory.away = len(waits) < 5
 
     memory.away = True
-    ground = training.Ground(trainer, LeaseBook(ready.database), lambda _: None)
+    ground = training.Ground({trainer.name: trainer}, LeaseBook(ready.database), lambda _: None)
     work = training.Training(ready, plan, inputs, ground)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.time, "sleep", come_back)
