@@ -18,11 +18,13 @@ class PrefectEvents:
     """Send events to the Prefect server that `PREFECT_API_URL` names."""
 
     def emit(self, event: str, task_id: str, payload: dict[str, Any]) -> None:
-        """Hand one event to prefect's own background worker."""
+        """Hand one event to prefect's own background worker; one of a tier has it at the end of its name."""
         # Imported here: prefect takes a second to load and reads its settings from the environment then.
         from prefect.events import emit_event
 
-        emit_event(event, resource=resource_of(task_id), payload=payload)
+        tier = payload.get("tier")
+        name = f"{event}.{tier}" if tier else event
+        emit_event(name, resource=resource_of(task_id), payload=payload)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session, aliased
@@ -22,6 +21,7 @@ from flows.database.schema import (
     LabelRow,
     OriginRow,
     RunRow,
+    RunState,
     SampleRow,
     SnapshotMemberRow,
     TombstoneRow,
@@ -46,7 +46,7 @@ RETRY_AFTER = timedelta(minutes=2)
 class LastRun:
     """Hold what is known of a task's newest run. `new_since` counts verified labels it did not have."""
 
-    state: Literal["active", "finished", "refused", "failed"]
+    state: RunState
     idle_seconds: float
     attempts: int
     new_since: int
@@ -85,16 +85,23 @@ def decide(facts: TriggerFacts) -> Verdict:
         return Verdict(False, f"{facts.verified_new} of {facts.threshold} verified new labels")
     if facts.labels_problem:
         return Verdict(False, facts.labels_problem)
-    if run is not None and run.state == "refused" and run.new_since < facts.threshold:
-        return Verdict(
-            False, f"the last candidate was refused; {run.new_since} of {facts.threshold} labels since"
-        )
-    if run is not None and run.state == "failed" and run.new_since < facts.threshold:
-        if run.attempts >= MAX_FAILURES:
-            return Verdict(False, f"the last run failed at attempt {run.attempts}; it waits for new labels")
-        if run.idle_seconds < RETRY_AFTER.total_seconds():
-            return Verdict(False, "the last run failed; it is tried again soon")
+    why_not = _held_back(run, facts.threshold) if run is not None and run.new_since < facts.threshold else ""
+    if why_not:
+        return Verdict(False, why_not)
     return Verdict(True, f"{facts.verified_new} verified new labels, {facts.threshold} are enough")
+
+
+def _held_back(run: LastRun, threshold: int) -> str:
+    """Say why nothing is asked for on nearly the data of the last run, "" when it is asked for again."""
+    if run.state == "refused":
+        return f"the last candidate was refused; {run.new_since} of {threshold} labels since"
+    if run.state == "cancelled":
+        return f"a person cancelled the last run; {run.new_since} of {threshold} labels since"
+    if run.state == "failed" and run.attempts >= MAX_FAILURES:
+        return f"the last run failed at attempt {run.attempts}; it waits for new labels"
+    if run.state == "failed" and run.idle_seconds < RETRY_AFTER.total_seconds():
+        return "the last run failed; it is tried again soon"
+    return ""
 
 
 def check_trigger(ctx: Context, task_id: str, now: datetime | None = None) -> TriggerDecision:
@@ -143,7 +150,10 @@ def emit_ready(
         if row.emitted_at is not None and now - row.emitted_at < EMIT_AGAIN:
             return False
         row.emitted_at, row.emitted = now, row.emitted + 1
-    (events or PrefectEvents()).emit(EVENT, decision.task_id, decision.model_dump(mode="json"))
+    from flows.retrain.tiers import tier_now
+
+    payload = {**decision.model_dump(mode="json"), "tier": tier_now(ctx, decision.task_id)}
+    (events or PrefectEvents()).emit(EVENT, decision.task_id, payload)
     log.info("trigger.emitted task=%s reason=%s", decision.task_id, decision.reason)
     return True
 

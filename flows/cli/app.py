@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from flows.cli import capture, data, models, plan, runs, services, watch
+from flows.cli import capture, data, gpus, models, plan, runs, services, watch
 
 GROUP = "whetstone.commands"
 
@@ -46,6 +46,7 @@ data.add_to(app)
 capture.add_to(app)
 models.add_to(app)
 runs.add_to(app)
+gpus.add_to(app)
 plan.add_to(app)
 watch.add_to(app)
 

@@ -185,6 +185,7 @@ def _list_table(found: list[Facts]) -> Table:
         "time": [one["time of epochs"] for one in said],
         "gate": [one["gate"] for one in said],
         "cost": [one["cost"] for one in said],
+        "cost of a point": [one["cost of a point"] for one in said],
         "images/s": [one["images/s"] for one in said],
         "VRAM predicted": [one["VRAM predicted"] for one in said],
         "VRAM seen": [one["VRAM seen"] for one in said],

@@ -10,10 +10,16 @@ from pathlib import Path
 
 from flows.context import database_url
 from flows.database import Database
-from flows.gpus.leases import LeaseBook
-from flows.gpus.providers import providers
-from flows.gpus.reaper import reap, reap_until
-from flows.settings import load_settings
+from flows.errors import FlowsError
+from flows.gpus.lenders import Lenders
+from flows.gpus.prefect_api import PrefectApi
+from flows.gpus.rounds import Rounds, Watch
+from flows.gpus.telling import Teller
+from flows.retrain.cancelled import At, Canceller
+from flows.settings import Settings, load_settings
+from flows.store.base import ObjectStore
+
+log = logging.getLogger("whetstone.gpus")
 
 
 def main() -> None:
@@ -31,12 +37,36 @@ def main() -> None:
     settings = load_settings(folder)
     database = Database.open(database_url(folder, settings))
     try:
-        book, known = LeaseBook(database), tuple(providers(folder, settings).values())
-        reap(book, known)
-        if not given.once:
-            reap_until(stop, book, known)
+        watch = watch_of(folder, settings, database)
+        if given.once:
+            Rounds(watch, beats=False).once()
+        else:
+            Rounds(watch).run(stop)
     finally:
         database.close()
+
+
+def watch_of(folder: Path, settings: Settings, database: Database) -> Watch:
+    """Return what a reaper of this installation looks after, and whom it tells."""
+    prefect = PrefectApi(settings.prefect.api_url)
+    at = At(database, _store(folder, settings))
+    return Watch(
+        lenders=Lenders(folder),
+        database=database,
+        heard=Teller(prefect).heard,
+        besides=Canceller(at, prefect),
+    )
+
+
+def _store(folder: Path, settings: Settings) -> ObjectStore | None:
+    """Return the object store, None on a host that has no key for it: a reaper needs the database alone."""
+    from flows.store.minio_store import open_store
+
+    try:
+        return open_store(folder, settings.store)
+    except FlowsError as error:
+        log.info("gpus.no_store folder=%s error=%s", folder, error)
+        return None
 
 
 if __name__ == "__main__":

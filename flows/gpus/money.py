@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from fleet_contracts.training import Lease
@@ -38,15 +38,60 @@ def cost_of(lease: Lease, now: datetime) -> float | None:
     """
     if lease.cost is not None:
         return lease.cost
-    # Older leases hold neither what was agreed nor when a machine was asked for; offer and record are near.
-    began = lease.launched_at or lease.asked_at or (lease.recorded_at if lease.machine else None)
+    began = paid_from(lease)
     if began is None:
         return 0.0
-    price = lease.price if lease.price is not None else _offered(lease)
+    price = price_of(lease)
     if price is None:
         return None
+    return price * max(((lease.ended_at or now) - began).total_seconds(), 0.0) / HOUR
+
+
+def paid_from(lease: Lease) -> datetime | None:
+    """Return since when a lease may be paid for, None where no machine was ever asked for."""
+    # Older leases do not hold when a machine was asked for; the record is near.
+    return lease.launched_at or lease.asked_at or (lease.recorded_at if lease.machine else None)
+
+
+def price_of(lease: Lease) -> float | None:
+    """Return what a lease costs an hour: what was agreed, else what was offered, None when nobody knows."""
+    return lease.price if lease.price is not None else _offered(lease)
+
+
+def cost_since(lease: Lease, moment: datetime, now: datetime) -> float | None:
+    """Return what a lease has cost from a moment until now; what it cost before belongs to another month."""
+    whole = cost_of(lease, now)
+    began = paid_from(lease)
+    if whole is None or began is None or began >= moment:
+        return whole
     ended = lease.ended_at or now
-    return price * max((ended - began).total_seconds(), 0.0) / HOUR
+    if ended <= moment:
+        return 0.0
+    return whole * ((ended - moment) / (ended - began))
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """Say what was spent; `unpriced` counts leases that were paid for at a price nobody knows."""
+
+    dollars: float = 0.0
+    unpriced: int = 0
+
+
+def spending(leases: Iterable[Lease], since: datetime, now: datetime) -> Spending:
+    """Return what leases have cost from a moment until now."""
+    costs = [cost_since(lease, since, now) for lease in leases]
+    known = [cost for cost in costs if cost is not None]
+    return Spending(sum(known), len(costs) - len(known))
+
+
+def reserved(leases: Iterable[Lease], now: datetime) -> float:
+    """Return what live leases may still cost until their deadlines; those of unknown price count nothing."""
+    return sum(
+        (price_of(lease) or 0.0) * max(lease.deadline - now, timedelta(0)).total_seconds() / HOUR
+        for lease in leases
+        if lease.state != "ended" and paid_from(lease) is not None
+    )
 
 
 def cost_of_run(leases: Iterable[Lease], now: datetime) -> float | None:
@@ -59,6 +104,23 @@ def cost_of_run(leases: Iterable[Lease], now: datetime) -> float | None:
 def spent(leases: Iterable[Lease], now: datetime) -> float:
     """Return what leases cost together; those of unknown price count nothing."""
     return sum(cost_of(lease, now) or 0.0 for lease in leases)
+
+
+def judge_launch(budget: Budget, month: Spending, others: float) -> Verdict:
+    """Tell whether one more machine may be rented this month; a run without one waits until it may.
+
+    What machines of other runs may still cost is held back for them: it is spent if all of ours dies now.
+
+    Args:
+        budget: the caps.
+        month: what all runs have cost this month.
+        others: what machines of other runs may still cost.
+    """
+    cap = budget.stop_share * budget.per_month
+    if budget.per_month <= 0.0 or month.dollars + others < cap:
+        return Verdict("fine")
+    told = f"${month.dollars:.2f} of ${budget.per_month:.2f} for this month are spent"
+    return Verdict("stop", f"{told}, and machines of other runs may cost ${others:.2f} more")
 
 
 def judge_budget(budget: Budget, run_cost: float, month_cost: float) -> Verdict:

@@ -1,8 +1,8 @@
 """Describe the automations that start runs and clear away dead ones. Pure: values for Prefect's API.
 
-`labels-ready`: the event `whetstone.labels.ready` runs the deployment for the task that the event names. The
-deployment holds one slot and cancels what comes while it is taken; the sweep in ingest emits again, so
-nothing is lost by that.
+`labels-ready`: the event `whetstone.labels.ready`, with a tier at its end where it names one, runs that
+tier's deployment for the task that the event names. The deployment holds one slot and cancels what comes
+while it is taken; the sweep in ingest emits again, so nothing is lost by that.
 
 `lost-runs`: a flow run that was given to a worker or beat once is expected to beat or end within 60 s, else
 it is marked Crashed, which frees its slot. Prefect itself only does this in its cloud. A finished run cannot
@@ -21,6 +21,8 @@ from uuid import UUID
 from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture, RunDeployment
 from prefect.client.schemas.objects import StateType
 
+from flows.retrain.tiers import event_of
+
 READY_EVENT = "whetstone.labels.ready"
 TASK_LABEL = "whetstone.task"
 HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -34,13 +36,13 @@ ENDS = (
 """States after which silence is no sign of death."""
 
 
-def labels_ready(deployment_id: UUID, *, name: str = "whetstone: labels ready") -> AutomationCore:
-    """Return the automation that runs the deployment for every ready event, with the event's task."""
+def labels_ready(deployment_id: UUID, *, tier: str = "") -> AutomationCore:
+    """Return the automation that runs a tier's deployment for every ready event, with the event's task."""
     return AutomationCore(
-        name=name,
+        name=_named("whetstone: labels ready", tier),
         description="Verified new labels passed the threshold: retrain the task that the event names.",
         trigger=EventTrigger(
-            expect={READY_EVENT},
+            expect={event_of(READY_EVENT, tier)},
             match={"prefect.resource.id": "whetstone.task.*"},
             for_each={"prefect.resource.id"},
             posture=Posture.Reactive,
@@ -85,12 +87,10 @@ def lost_runs(*, name: str = "whetstone: lost runs", after: timedelta = LOST_AFT
     )
 
 
-def crashed_runs(
-    deployment_id: UUID, *, name: str = "whetstone: crashed runs", rest: timedelta = REST
-) -> AutomationCore:
-    """Return the automation that starts a crashed run's task again."""
+def crashed_runs(deployment_id: UUID, *, tier: str = "", rest: timedelta = REST) -> AutomationCore:
+    """Return the automation that starts a crashed run's task again, in the same deployment."""
     return AutomationCore(
-        name=name,
+        name=_named("whetstone: crashed runs", tier),
         description="A run that died left its work half done: another one goes on with it.",
         trigger=EventTrigger(
             expect={"prefect.flow-run.Crashed"},
@@ -115,3 +115,7 @@ def crashed_runs(
             )
         ],
     )
+
+
+def _named(name: str, tier: str) -> str:
+    return f"{name} ({tier})" if tier else name

@@ -123,12 +123,15 @@ def train(ctx: Context, plan: TrainPlan) -> None:
 
     from flows.planning.pages import outcome_page
     from flows.retrain import steps
+    from flows.retrain.alarms import Alarms
+    from flows.retrain.billing import billed
     from flows.retrain.progress import event_line, share_done
     from flows.tracking.mirror import mirrored
 
     key = f"{plan.run_id}-progress"
     artifact = create_progress_artifact(progress=0.0, key=key, description=f"Training {plan.run_id}")
     events: list[RunEvent] = []
+    alarms = Alarms(ctx, plan, show)
     log = get_run_logger()
 
     def told(event: RunEvent) -> None:
@@ -136,9 +139,10 @@ def train(ctx: Context, plan: TrainPlan) -> None:
         log.info("%s", event_line(event))
         update_progress_artifact(artifact_id=artifact, progress=share_done(plan, events))
         mirror.heard(event)
+        alarms.heard(event)
 
-    with mirrored(ctx, plan.task_id, plan.run_id) as mirror:
-        steps.train(ctx, plan, told, steps.provider_of(ctx, plan))
+    with billed(ctx, plan.task_id, plan.run_id), mirrored(ctx, plan.task_id, plan.run_id) as mirror:
+        steps.train(ctx, plan, told, *steps.providers_of(ctx, plan))
     update_progress_artifact(artifact_id=artifact, progress=100.0)
     record = steps.record_of_run(ctx, plan)
     if record is not None:

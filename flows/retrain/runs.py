@@ -24,11 +24,13 @@ from flows.context import Context
 from flows.database.schema import ChampionRow, OriginRow, RunRow
 from flows.errors import CannotStart, FlowsError
 from flows.retrain.errors import AnotherAtWork
+from flows.store.base import ObjectStore
 
-RunEnd = Literal["finished", "refused", "failed"]
+RunEnd = Literal["finished", "refused", "failed", "cancelled"]
 TOUCH_SECONDS = 5.0
 MOST_ATTEMPTS = 50
 """Attempts under one opening of a run; more than a bad day of crashes makes, so what needs more is stuck."""
+_OPENED_AGAIN = ("failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,8 @@ def active_run(ctx: Context, task_id: str) -> RunRow | None:
 def open_run(ctx: Context, task_id: str, snapshot_id: str, start: Start) -> RunRow:
     """Record a run under the name of its inputs; the same inputs return the record that is there.
 
-    A run that failed is opened again: whoever asks has decided that another attempt is worth it.
-    What its trainer said when it gave up goes first, or the new attempt would take it for its own.
+    A run that failed or was cancelled is opened again: whoever asks has decided that another attempt is worth
+    it. What its trainer said when it gave up goes first, or the new attempt would take it for its own.
     """
     recipe = ctx.settings.task(task_id).recipe.naming()
     run_id = run_id_of(
@@ -105,12 +107,12 @@ def open_run(ctx: Context, task_id: str, snapshot_id: str, start: Start) -> RunR
     )
     with ctx.database.reader() as session:
         known = session.get(RunRow, run_id)
-    if known is not None and known.state == "failed":
+    if known is not None and known.state in _OPENED_AGAIN:
         ctx.store.delete(keys.run(task_id, run_id, "failure.json"))
     with ctx.database.session() as session:
         known = session.get(RunRow, run_id)
         if known is not None:
-            if known.state == "failed":
+            if known.state in _OPENED_AGAIN:
                 _reopen(known)
             return known
         row = RunRow(
@@ -157,8 +159,14 @@ def close_run(ctx: Context, run_id: str, state: RunEnd, reason: str) -> RunRow:
         if row.state == "active":
             row.state, row.reason, row.ended_at = state, reason, utc_now()
             row.touched_at = utc_now()
+    write_journal(ctx.store, row)
+    return row
+
+
+def write_journal(store: ObjectStore, row: RunRow) -> None:
+    """Keep how a run ended where a person can read it later (law 10)."""
     content = {
-        "run_id": run_id,
+        "run_id": row.run_id,
         "state": row.state,
         "reason": row.reason,
         "snapshot_id": row.snapshot_id,
@@ -167,8 +175,7 @@ def close_run(ctx: Context, run_id: str, state: RunEnd, reason: str) -> RunRow:
         "started_at": row.started_at.isoformat(),
         "ended_at": row.ended_at.isoformat() if row.ended_at else None,
     }
-    ctx.store.put(keys.journal(row.task_id, "runs", run_id), json.dumps(content, indent=1).encode())
-    return row
+    store.put(keys.journal(row.task_id, "runs", row.run_id), json.dumps(content, indent=1).encode())
 
 
 def touch_run(ctx: Context, run_id: str) -> None:

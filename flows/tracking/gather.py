@@ -20,6 +20,7 @@ from flows.context import Context
 from flows.database.schema import CandidateRow, RunRow
 from flows.errors import StoreMissing
 from flows.gpus.leases import LeaseBook
+from flows.tracking.costs import closed_runs
 from flows.tracking.errors import UnknownRun
 from flows.tracking.story import Ledger, Story
 
@@ -47,9 +48,9 @@ def story_of(ctx: Context, task_id: str, run_id: str) -> Story:
     candidate = read(Candidate, keys.candidate(task_id, run_id, "candidate.json"))
     gate = read(GateReport, keys.candidate(task_id, run_id, "gate.json"))
     leases = LeaseBook(ctx.database).of_run(run_id)
-    return Story(
-        task_id, run_id, plan, record, candidate, gate, _ledger(ctx, run_id), leases, tuple(problems)
-    )
+    ledger = _ledger(ctx, run_id)
+    closed = closed_runs(ctx, task_id) if ledger is not None and ledger.state == "finished" else ()
+    return Story(task_id, run_id, plan, record, candidate, gate, ledger, leases, tuple(problems), closed)
 
 
 def known_runs(ctx: Context, task_id: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ _TAG = "whetstone."
 _UNFIT = re.compile(r"[^A-Za-z0-9_\-. :/]")
 _STATUS: dict[str, RunStatus] = {
     "active": "RUNNING", "running": "RUNNING", "planned": "RUNNING", "failed": "FAILED",
+    "cancelled": "FAILED",
     "finished": "FINISHED", "refused": "FINISHED",
 }  # fmt: skip
 """A refused candidate is no failure of its run: the tag `whetstone.gate` says what became of it."""
@@ -79,6 +80,10 @@ def _points(story: Story, facts: Facts, now: datetime) -> list[Point]:
     whole = {
         "cost_dollars": facts.cost,
         "cost_predicted_dollars": facts.cost_planned,
+        "cost_of_model_dollars": facts.cost_of_model,
+        "cost_per_map_point_dollars": facts.cost_per_point,
+        "map_points_gained": facts.gain,
+        "saved_by_spot_dollars": facts.saved if facts.cost else None,
         "vram_predicted_mib": _mib(facts.vram_planned),
         "vram_peak_mib": _mib(facts.vram_seen),
         "data_wait": facts.data_wait,

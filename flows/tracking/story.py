@@ -14,6 +14,7 @@ from typing import Any
 from fleet_contracts.judging import Candidate, GateReport
 from fleet_contracts.training import EpochMetrics, Lease, RunEvent, RunRecord, TrainPlan, VramEstimate
 from flows.gpus.money import cost_of_run
+from flows.tracking.costs import Ran, cost_of_model, cost_per_point, gain_points, saved_by_spot
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Story:
     ledger: Ledger | None = None
     leases: tuple[Lease, ...] = ()
     problems: tuple[str, ...] = ()
+    closed: tuple[Ran, ...] = ()
+    """The task's closed runs, this one among them if it is: what a model cost is spread over them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,13 @@ class Facts:
     measures: dict[str, float]
     ships: str = ""
     """The number format that was promoted, where several were judged."""
+    gain: float | None = None
+    """Points of mAP50 on the validation images above the champion."""
+    cost_per_point: float | None = None
+    cost_of_model: float | None = None
+    """Dollars of this run and of those since the model before; None for a run that brought no model."""
+    saved: float = 0.0
+    """Dollars that spot machines saved."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -97,6 +107,7 @@ def facts_of(story: Story, now: datetime) -> Facts:
     estimate = estimate_of(story)
     started = ledger.started_at if ledger else record.started_at if record else None
     predicted = plan.predicted if plan else None
+    cost, gain = cost_of_run(story.leases, now), gain_points(story.gate.measures if story.gate else {})
     return Facts(
         run_id=story.run_id,
         task_id=story.task_id,
@@ -111,7 +122,7 @@ def facts_of(story: Story, now: datetime) -> Facts:
         seconds=sum(one.seconds for one in epochs) if epochs else None,
         images_per_second=_median([one.images_per_second for one in epochs]),
         device=device_of(story),
-        cost=cost_of_run(story.leases, now),
+        cost=cost,
         cost_planned=predicted.cost if predicted else None,
         seconds_planned=predicted.seconds if predicted else None,
         vram_planned=estimate.peak_bytes if estimate else None,
@@ -128,6 +139,10 @@ def facts_of(story: Story, now: datetime) -> Facts:
         release_version=ledger.release_version if ledger else None,
         measures=dict(story.gate.measures) if story.gate else {},
         ships=_ships(story.gate),
+        gain=gain,
+        cost_per_point=cost_per_point(cost, gain),
+        cost_of_model=cost_of_model(story.run_id, story.closed, now),
+        saved=saved_by_spot(story.leases, now),
     )
 
 

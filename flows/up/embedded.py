@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from flows.gpus.local import LocalProvider
+from flows.gpus.providers import providers
 from flows.settings import FILE_NAME, BrokerSettings, Settings, load_settings, write_settings
 from flows.up import credentials, processes
 from flows.up.ports import HOST, Ports, choose_ports
@@ -55,12 +55,14 @@ def run_up(
 
 
 def end_machines(folder: Path) -> int:
-    """End every trainer this folder runs on this machine; return how many."""
-    provider = LocalProvider(folder)
-    machines = provider.list_ours()
-    for machine in machines:
+    """End every trainer this folder runs on this machine, those of simulated clouds too; return how many."""
+    settings = load_settings(folder) if (folder / FILE_NAME).exists() else Settings()
+    simulated = {name: one for name, one in settings.providers.items() if one.kind == "simulated"}
+    here = settings.model_copy(update={"providers": simulated})
+    found = [(one, machine) for one in providers(folder, here).values() for machine in one.list_ours()]
+    for provider, machine in found:
         provider.terminate(machine.machine)
-    return len(machines)
+    return len(found)
 
 
 def prepare(folder: Path) -> Ports:

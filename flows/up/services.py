@@ -184,8 +184,7 @@ def _prefect(folder: Path, ports: Ports) -> tuple[Service, ...]:
     )
     worker = Service(
         name="worker",
-        command=(python, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process",
-                 "--name", WORKER, "--install-policy", "never"),
+        command=(python, "-m", "flows.retrain.worker", "--name", WORKER),
         probe=has_online_worker(ports.prefect, POOL, WORKER),
         needs=("prefect-setup",),
     )  # fmt: skip
