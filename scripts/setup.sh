@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Set up everything that `make demo` and `make test` need; a second call returns at once.
 #   scripts/setup.sh demo    Python packages, a broker
-#   scripts/setup.sh test    the same, and PostgreSQL and MinIO's server
+#   scripts/setup.sh test    the same, and PostgreSQL, and the servers of MinIO, dstack and SkyPilot
 set -euo pipefail
 cd "$(dirname "$0")/.."
 purpose=${1:-demo}
@@ -27,6 +27,9 @@ if [ "$purpose" = test ]; then
     compgen -G '/usr/lib/*/gstreamer-1.0/libgstgdp.so' >/dev/null || wanted="$wanted gstreamer1.0-plugins-bad"
     has gcc || wanted="$wanted gcc libc6-dev"
     has ip || wanted="$wanted iproute2"
+    # A host to rent by SSH, on loopback.
+    has sshd || wanted="$wanted openssh-server"
+    has ssh || wanted="$wanted openssh-client"
     # systemd-analyze, which checks the unit file.
     has systemd-analyze || wanted="$wanted systemd"
 fi
@@ -49,10 +52,13 @@ fi
 
 # (3) Python packages, pinned; the stamp is the hash of what decides them.
 stamp=.venv/.whetstone-$(cat pyproject.toml constraints.txt scripts/setup.sh | sha256sum | cut -c1-16)
-if [ ! -e "$stamp" ]; then
+extras=cloud,edge,plc,dev
+# The tests of the sellers' adapters need the sellers' SDKs.
+[ "$purpose" != test ] || { stamp=$stamp-test; extras=$extras,pai,modelarts; }
+if [ ! -e "$stamp" ] && [ ! -e "$stamp-test" ]; then
     echo "whetstone: installing Python packages into .venv (torch alone is about 6 GB; some minutes)"
     [ -x .venv/bin/python ] || "$python" -m venv .venv
-    .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[cloud,edge,plc,dev]' \
+    .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[$extras]" \
         --config-settings editable_mode=compat
     # ultralytics asks for opencv-python, whose full wheel needs libGL and overwrites the headless one.
     .venv/bin/python -m pip uninstall -q -y opencv-python
@@ -64,4 +70,9 @@ fi
 # (4) MinIO's real server for the tests, where Go can build it.
 if [ "$purpose" = test ]; then
     scripts/minio.sh
+fi
+
+# (5) The real servers of the engines that rent for us, for their adapters' tests.
+if [ "$purpose" = test ]; then
+    scripts/engines.sh dstack skypilot
 fi
