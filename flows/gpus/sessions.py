@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.gpus.become import boot_id
-from flows.up.processes import ProcessName
+from flows.up.processes import ProcessName, name_of
 from flows.up.processes import is_alive as process_is_alive
 
 
@@ -42,6 +42,10 @@ def is_alive(session: Session | None) -> bool:
 def members(session: Session) -> tuple[ProcessName, ...]:
     """Return every living process of a session, also when its first one is gone."""
     if session.boot != boot_id():
+        return ()
+    first = name_of(session.pid)
+    if first is not None and first.start_ticks != session.start_ticks:
+        # The number is used again, so nothing of the session it once named is left.
         return ()
     return tuple(
         name for entry in Path("/proc").glob("[0-9]*") if (name := _in_session(entry, session)) is not None

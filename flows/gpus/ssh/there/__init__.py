@@ -1,0 +1,1 @@
+"""What runs on the host: sent over with each call, never installed; standard library only, Python 3.10."""

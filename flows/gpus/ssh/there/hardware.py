@@ -1,0 +1,37 @@
+"""Tell what a host is: cores, memory, disk and NVIDIA cards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+_ASK = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+_ASK_SECONDS = 10.0
+_MIB = 2**20
+
+
+def look(folder: Path) -> dict[str, Any]:
+    """Return the host's hardware; `cards_why` says why there are no cards where a driver failed."""
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    cards, why = _cards()
+    return {
+        "cpu_count": len(os.sched_getaffinity(0)),
+        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MIB,
+        "disk_mib": shutil.disk_usage(there).free // _MIB,
+        "cards": cards,
+        "cards_why": why,
+    }
+
+
+def _cards() -> tuple[list[tuple[str, int]], str]:
+    if shutil.which(_ASK[0]) is None:
+        return [], ""
+    try:
+        asked = subprocess.run(_ASK, capture_output=True, text=True, timeout=_ASK_SECONDS, check=True)
+        rows = [line.rsplit(",", 1) for line in asked.stdout.strip().splitlines()]
+        return [(name.strip(), int(float(memory))) for name, memory in rows], ""
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        return [], f"{type(error).__name__}: {error}"[:200]
