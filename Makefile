@@ -4,8 +4,9 @@ FOLDER ?=
 IMAGES ?=
 MODEL ?=
 SEED ?=
+GPU ?=
 
-.PHONY: help setup demo demo-base test check lint types soak bench bench-edge bench-renting bench-vram bench-train clean
+.PHONY: help setup demo demo-base test check lint types soak bench bench-edge bench-renting bench-overhead bench-vram bench-train clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -13,9 +14,9 @@ help: ## Show this help
 setup: ## Install what the demo needs
 	@scripts/setup.sh demo
 
-demo: setup ## Run the whole loop on this machine (IMAGES=folder MODEL=weights.pt for real images)
+demo: setup ## Run the whole loop on this machine (GPU=simulated rents; IMAGES=folder MODEL=weights.pt for real images)
 	@.venv/bin/whetstone demo $(if $(FOLDER),--folder $(FOLDER)) $(if $(IMAGES),--images $(IMAGES)) \
-		$(if $(MODEL),--model $(MODEL)) $(if $(SEED),--seed $(SEED))
+		$(if $(MODEL),--model $(MODEL)) $(if $(SEED),--seed $(SEED)) $(if $(GPU),--gpu $(GPU))
 
 demo-base: setup ## Train the demo's first champion again from its committed recipe and seed
 	@$(PY) -m demo.base
@@ -48,6 +49,9 @@ bench-edge: setup ## Measure the box's loop beside the bare engine and its peers
 
 bench-renting: setup ## Play the renting policy on the simulated market, beside rivals and the optimum
 	@$(PY) bench/renting.py $(ARGS)
+
+bench-overhead: setup ## Measure from enough labels to the first step on a rented machine (ARGS=--write for the docs)
+	@$(PY) bench/renting_overhead.py $(ARGS)
 
 bench-vram: setup ## Set the memory estimate beside measured peaks and other estimators (ARGS=--quick to try it)
 	@$(PY) bench/vram.py $(ARGS)

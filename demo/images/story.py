@@ -25,7 +25,7 @@ from flows.trigger import MAX_FAILURES
 
 TICK = 0.5  # seconds
 LONGEST = 3600.0  # seconds
-_CLOSED = ("finished", "refused", "failed")
+_CLOSED = ("finished", "refused", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class ImagesStory:
             )  # fmt: skip
         if glance.run.state not in _CLOSED:
             return False
-        if glance.run.state == "refused":
+        if glance.run.state in ("refused", "cancelled"):
             self.state = stage.state_file.mark(self.state, "served_at")
             return True
         version = glance.champion_version

@@ -18,7 +18,7 @@ from demo.loop.settings import LoopSettings
 from demo.loop.state import DemoState
 
 Act = Literal["known", "changed", "training", "settling", "done"]
-_TURNED_DOWN = ("refused", "failed")
+_TURNED_DOWN = ("refused", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from flows.database.schema import (
     ClassListRow,
     DeviceRow,
     LabelRow,
+    LeaseRow,
     RolloutRow,
     RunRow,
     SampleRow,
@@ -54,6 +55,15 @@ class CandidateGlance:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseGlance:
+    """Hold one machine that was rented, and why it ended, "" while it did not."""
+
+    lease_id: str
+    what: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
 class Glance:
     """Hold one look at everything."""
 
@@ -72,6 +82,8 @@ class Glance:
     candidate: CandidateGlance | None = None
     champion_version: int = 0
     rollout_state: str = ""
+    leases: tuple[LeaseGlance, ...] = ()
+    """Machines the newest run rented for money, oldest first."""
 
     def all_serve(self, devices: tuple[str, ...], version: int) -> bool:
         """Tell whether every device says that it serves this release."""
@@ -113,6 +125,7 @@ def look(ctx: Context, task_id: str) -> Glance:
             .limit(1)
         ).first()
         runs = session.scalar(select(func.count()).select_from(RunRow).where(RunRow.task_id == task_id))
+        run = _run(session, task_id)
         return Glance(
             devices=_devices(session, task_id),
             mined=len(mined),
@@ -122,10 +135,11 @@ def look(ctx: Context, task_id: str) -> Glance:
             trigger_new=trigger.verified_new if trigger else 0,
             trigger_asked=bool(trigger and trigger.asked),
             runs=runs or 0,
-            run=_run(session, task_id),
+            run=run,
             candidate=_candidate(session, task_id),
             champion_version=champion.release_version if champion else 0,
             rollout_state=_rollout_state(session, task_id),
+            leases=_leases(session, run.run_id),
         )
 
 
@@ -174,6 +188,18 @@ def _run(session: Session, task_id: str) -> RunGlance:
     if row is None:
         return RunGlance()
     return RunGlance(row.run_id, row.state, row.attempts, row.reason, row.snapshot_id)
+
+
+def _leases(session: Session, run_id: str) -> tuple[LeaseGlance, ...]:
+    query = select(LeaseRow).where(LeaseRow.run_id == run_id, LeaseRow.machine != "", LeaseRow.price > 0.0)
+    return tuple(
+        LeaseGlance(
+            row.lease_id,
+            f"{row.offer['region']}, {'spot' if row.spot else 'on demand'}, ${row.price:.2f} an hour",
+            row.end_reason,
+        )
+        for row in session.scalars(query.order_by(LeaseRow.recorded_at))
+    )
 
 
 def _candidate(session: Session, task_id: str) -> CandidateGlance | None:

@@ -14,11 +14,13 @@ from sqlalchemy import func, select
 
 from demo.line.script import ALL_CLASSES
 from demo.loop.glance import Glance, look
+from demo.loop.renting import rented_of
 from demo.loop.served import ServedModel, fetch_served
 from demo.loop.settings import LoopSettings
 from demo.loop.state import DemoState
 from demo.measure import UNSEEN_SEED, PartSet, by_kind, predict, thresholds_of
 from demo.report.pictures import Compared, choose_most_changed
+from demo.report.rented import Rented
 from detection import Detections
 from detection.metrics.recall import recall_at
 from fleet_contracts.samples import DecisionRules
@@ -41,6 +43,7 @@ class Outcome:
     pictures: tuple[Compared, ...]
     glance: Glance
     run: Story
+    rented: Rented | None
     seconds: float
     frames_dropped: int
     examples_lost: int
@@ -64,12 +67,14 @@ def measure_outcome(ctx: Context, settings: LoopSettings, state: DemoState, work
         fetch_served(ctx, task, channel, state.new_version, work),
     )
     glance = look(ctx, task)
+    run = story_of(ctx, task, glance.run.run_id)
     return Outcome(
         before=recalls_of(models.before.onnx, models.before.rules, settings),
         after=recalls_of(models.after.onnx, models.after.rules, settings),
         pictures=tuple(compare_models(models, settings)),
         glance=glance,
-        run=story_of(ctx, task, glance.run.run_id),
+        run=run,
+        rented=rented_of(ctx, run, settings.cloud),
         seconds=_seconds(state),
         frames_dropped=frames_dropped(glance),
         examples_lost=examples_lost(ctx, task, glance),

@@ -14,6 +14,7 @@ from demo.loop.glance import Glance
 from demo.loop.outcome import Outcome, Recalls, kinds_told
 from demo.loop.settings import LoopSettings
 from demo.loop.state import DemoState
+from demo.report import renting
 from demo.report.curve import FILE_NAME as RUN_PICTURE
 from demo.report.curve import draw_run
 from demo.report.page import Page, Picture, Table, write_page
@@ -69,15 +70,20 @@ def figures_of(story: ReportStory) -> dict[str, Figure]:
     }
     if story.random is not None:
         figures["demo.recall_random"] = story.random.recalls["novel"]["all"]
+    if outcome.rented is not None:
+        figures |= renting.figures_of(outcome.rented)
     return figures
 
 
 def notes_of(story: ReportStory) -> tuple[str, ...]:
     """Return what a reader has to know: who labelled, and what of the machine was simulated."""
     record = story.outcome.run.record
-    if record is None or not record.rungs or story.settings.training.short_card is None:
-        return (LABELLER_NOTE,)
-    return LABELLER_NOTE, CARD_NOTE
+    notes = [LABELLER_NOTE]
+    if record is not None and record.rungs and story.settings.training.short_card is not None:
+        notes.append(CARD_NOTE)
+    if story.outcome.rented is not None:
+        notes.append(renting.NOTE)
+    return tuple(notes)
 
 
 def train_seconds(outcome: Outcome) -> float:
@@ -91,7 +97,8 @@ def tables_of(story: ReportStory) -> tuple[Table, ...]:
     glance = story.outcome.glance
     outcome = story.outcome
     training = training_tables(outcome.run.plan, outcome.run.record, glance.gate)
-    return (_recall_table(story), _run_table(story), *training, upload_table(glance), gate_table(glance))
+    told = (*training, *_renting_tables(story), upload_table(glance), gate_table(glance))
+    return (_recall_table(story), _run_table(story), *told)
 
 
 def write_report(folder: Path, story: ReportStory) -> Path:
@@ -105,6 +112,9 @@ def write_report(folder: Path, story: ReportStory) -> Path:
     ]
     if draw_run(folder, outcome.run):
         pictures.append(Picture(RUN_PICTURE, "The training of the run that was promoted."))
+    if outcome.rented is not None:
+        renting.draw(outcome.rented, folder / renting.FILE_NAME)
+        pictures.append(Picture(renting.FILE_NAME, "The machines that trained it, and what was lost."))
     page = Page("Whetstone: a line that changed", notes_of(story), tables_of(story), tuple(pictures))
     return write_page(folder, page)
 
@@ -119,6 +129,14 @@ def print_report(console: Console, tables: Sequence[Table], page: Path) -> None:
             shown.add_row(*row)
         console.print(shown)
     console.print(f"report: {page}")
+
+
+def _renting_tables(story: ReportStory) -> tuple[Table, ...]:
+    rented, run = story.outcome.rented, story.outcome.run
+    if rented is None:
+        return ()
+    planned = sum(stage.epochs for stage in run.plan.stages) if run.plan else 0
+    return renting.tables_of(rented, len(run.record.epochs) if run.record else 0, planned)
 
 
 def _recall_table(story: ReportStory) -> Table:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from demo.base.recipe import read_recipe, shipped_base
 from demo.loop.boxes import await_first_release, start_boxes
+from demo.loop.cloud import found_installation
 from demo.loop.floor import Keeper, box_folder, line_service
 from demo.loop.glance import look
 from demo.loop.olddata import old_parts
@@ -29,7 +30,7 @@ from demo.loop.stations import TaskSpec, prepare_task, running_services
 from demo.loop.story import Stage, Story
 from flows.champion import Entry
 from flows.context import Context
-from flows.settings import RecipeSettings, TaskSettings
+from flows.settings import LimitSettings, RecipeSettings, TaskSettings
 from trainer.memory.simulator import ENVIRONMENT, SimulatedMemory
 
 
@@ -53,6 +54,7 @@ def run_line_demo(
             show.note(f"going on in {folder}, start {state.starts}")
         # (2) the services
         show.note("starting object store, release server, broker, Prefect server and worker, ingest")
+        found_installation(folder, settings.cloud)
         ctx = stack.enter_context(running_services(folder, card_environment(settings.training.short_card)))
         show.note(f"services are up; Prefect: {ctx.settings.prefect.api_url.removesuffix('/api')}")
         # (3) the task up to its first release
@@ -119,6 +121,7 @@ def _task_spec(folder: Path, settings: LoopSettings, weights: Path) -> TaskSpec:
         trigger_threshold=training.threshold,
         devices=settings.devices,
         recipe=recipe,
+        limits=LimitSettings(spot=settings.cloud is not None),
         gate=settings.gate,
     )
     entry = Entry(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from demo.line.defects import NEW_KIND
 from demo.line.script import FIRST_CLASSES
 from fleet_contracts.training import Precision
+from flows.gpus.settings import SimulatedSection
 from trainer.gate.settings import GateSettings
 from trainer.memory.simulator import SimulatedMemory, Surge
 
@@ -23,6 +24,9 @@ NOISY_MACHINE = GateSettings(
 CARD_TOO_SMALL = SimulatedMemory(
     card_bytes=128 * 2**20, half_share=1.0, surges=(Surge(moment="backward", epoch=16, step=9),)
 )
+
+# Half of the ninth epoch is lost, far from the end and from the card's surge.
+SPOT_CLOUD = SimulatedSection(kind="simulated", preempt_after_epochs=8.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class LoopSettings:
     mining: Mining = field(default_factory=Mining)
     training: Training = field(default_factory=Training)
     gate: GateSettings = NOISY_MACHINE
+    cloud: SimulatedSection | None = None
+    """The simulated cloud that trains; None trains on this machine."""
     unseen_parts: int = 300
     """Parts on which recall before and after is measured."""
 

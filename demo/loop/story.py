@@ -143,6 +143,10 @@ class Story:
             self._once("trigger", f"trigger: {glance.trigger_new} verified new labels, event sent to Prefect")
         if run.run_id:
             self._once(run.run_id, f"retrain: {run.run_id} on snapshot {run.snapshot_id[:12]}")
+        for lease in glance.leases:
+            self._once(lease.lease_id, f"rented: {lease.what}")
+            if lease.end:
+                self._once(f"{lease.lease_id} ended", f"given back: {lease.what}: {lease.end}")
         if candidate and candidate.state != "collected":
             told = f"gate: {candidate.candidate_id} {candidate.state}"
             self._once(told, told)

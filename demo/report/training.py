@@ -38,7 +38,10 @@ def _plan_table(plan: TrainPlan) -> Table:
 
 def _weighed(one: Considered) -> tuple[str, ...]:
     kind = ", spot" if one.spot else ""
-    machine = f"{one.gpu_count} x {one.gpu}{kind}" if one.gpu_count else f"{one.provider or one.gpu}, no GPU"
+    place = one.provider or one.gpu
+    # A seller's offers are told apart by name; this machine has one processor.
+    where = f"{place} {one.offer_id}{kind}" if one.cost else place
+    machine = f"{one.gpu_count} x {one.gpu}{kind}" if one.gpu_count else f"{where}, no GPU"
     return (
         machine,
         f"{one.batch} x {one.accumulation}" if one.batch else "-",

@@ -34,6 +34,24 @@ def test_a_line_that_changed(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1500)
+def test_a_line_that_changed_on_rented_machines(tmp_path: Path) -> None:
+    """Trained on spot, with a preemption in the middle: as good, within the same time, cheaper, nothing lost."""
+    figures = _run(
+        "--gpu", "simulated", "--no-random-choice", folder=tmp_path / "demo", seconds=1400
+    )  # fmt: skip
+    assert figures["rent.demo_preemptions"] == 1
+    assert figures["rent.demo_machines"] == 2
+    assert figures["rent.demo_lost_epochs"] <= 1.0
+    assert figures["rent.demo_saved_share"] > 0.0
+    assert figures["rent.demo_cost"] >= figures["rent.demo_bill"]
+    assert figures["demo.seconds"] <= 360
+    assert figures["demo.recall_after"] > 0.8
+    assert figures["demo.frames_dropped"] == 0
+    assert figures["demo.examples_lost"] == 0
+
+
+@pytest.mark.soak
 @pytest.mark.timeout(2400)
 def test_real_boards(tmp_path: Path) -> None:
     """On real images the new boards gain ten points, and the old ones lose at most one."""
