@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ def test_a_flow_shows_its_plan_and_what_came_of_it(
     monkeypatch.setattr(steps, "lenders_of", lambda _: (trainer,))
     monkeypatch.setattr(steps, "providers_of", lambda *_: (trainer,))
     monkeypatch.setattr(flow, "show", lambda key, page, _: pages.update({key: page}))
+    monkeypatch.setattr("flows.retrain.billing.billed", lambda *_: nullcontext())
     for name in ("create_progress_artifact", "update_progress_artifact"):
         monkeypatch.setattr(f"prefect.artifacts.{name}", lambda **_: None)
     with disable_run_logger():
