@@ -24,7 +24,7 @@ demo-base: setup ## Train the demo's first champion again from its committed rec
 test: ## Check style, types and layers, and run every test
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory check
-	@$(PY) -m pytest tests -m "not soak" $(ARGS)
+	@scripts/test.sh $(ARGS)
 
 check: lint types ## Check style, types and layers only
 

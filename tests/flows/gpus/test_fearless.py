@@ -46,6 +46,7 @@ def test_nothing_is_left_running_whatever_dies(tmp_path: Path, template: Path) -
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1200)
 def test_a_thousand_runs_leave_nothing_behind(tmp_path: Path, template: Path) -> None:
     """The same, a thousand times."""
     results = play(tmp_path, template, range(1000, 2000))
