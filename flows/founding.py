@@ -54,14 +54,18 @@ def found_task(
     return create_task(ctx, task_id, class_names, settings, by=by)
 
 
-def task_settings(path: Path | None) -> TaskSettings:
+def task_settings(path: Path | None, known: TaskSettings | None = None) -> TaskSettings:
     """Read a task's settings from a TOML file; defaults where it says nothing.
+
+    Args:
+        path: the file; without one the task keeps what it has.
+        known: what the installation's settings say of the task, by an earlier call or by a person's hand.
 
     Raises:
         SettingsError: not TOML, or keys unknown or out of range; all are listed.
     """
     if path is None:
-        return TaskSettings()
+        return known or TaskSettings()
     try:
         return TaskSettings.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

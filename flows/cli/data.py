@@ -46,7 +46,7 @@ def create_task(
     from flows.founding import found_task, task_settings
 
     with installation(folder) as ctx:
-        wanted = task_settings(settings)
+        wanted = task_settings(settings, ctx.settings.tasks.get(task))
         found_task(ctx, task, names_in(classes), wanted, by=by or user(), offline_keys=offline_keys)
     console.print(f"task {task}: channel {wanted.channel}, classes {classes}", highlight=False)
 

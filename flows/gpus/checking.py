@@ -18,6 +18,7 @@ from flows.gpus.heartbeats import Beat, beats, reapers
 from flows.gpus.leases import LeaseBook, give_back
 from flows.gpus.lenders import Lenders
 from flows.gpus.outlook import Place
+from flows.store.reach import why_unreachable
 
 _GOOD = "good"
 SUPPOSED = timedelta(hours=6)
@@ -117,27 +118,42 @@ def _check(
 ) -> Checked:
     token, balance, expires, lines = _standing(provider)
     section = ctx.settings.providers.get(provider.name)
-    now, ending = utc_now(), provider.traits.ending
+    now, traits = utc_now(), provider.traits
     price, trouble = _dearest(provider)
-    consent = section.worst_cost if section else 0.0
-    launch = Launch(provider.name, ending, price, now + SUPPOSED, consent)
-    why = why_not(launch, alive, now)
-    worst = worst_cost(launch, now)
-    if worst is not None and consent and ending.kind != "own-process":
-        lines.append(
-            f"you consented to ${consent:.2f}; the dearest offer could cost ${worst:.2f} if forgotten"
-        )
-    lines += [trouble] * bool(trouble) + [why] * bool(why)
+    launch = Launch(
+        provider.name, traits.ending, price, now + SUPPOSED, section.worst_cost if section else 0.0
+    )
+    reasons = [_out_of_reach(ctx, provider), trouble if token == _GOOD else ""]
+    if not trouble and price is not None:
+        reasons.append(why_not(launch, alive, now))
+        lines += _consented(launch, now)
+    reasons = [one for one in reasons if one]
+    lines += reasons
     lines += [
         f"reaper on {one.host}: {one.trouble}"
         for one in found
-        if one.provider == provider.name and one.trouble
+        # What we were just told ourselves is not told again.
+        if one.provider == provider.name and one.trouble and not any(one.trouble in line for line in lines)
     ]
+    is_bad = bool(reasons) or token != _GOOD
+    hosts = hosts_of(watching(alive, provider.name, now))
     return Checked(
-        provider.name, token, balance, expires, f"{ending.kind}: {ending.how}",
-        hosts_of(watching(alive, provider.name, now)), "refused" if why else "possible", tuple(lines),
-        is_bad=bool(why) or token != _GOOD,
+        provider.name, token, balance, expires, f"{traits.ending.kind}: {traits.ending.how}", hosts,
+        "refused" if is_bad else "possible", tuple(lines), is_bad,
     )  # fmt: skip
+
+
+def _out_of_reach(ctx: Context, provider: GpuProvider) -> str:
+    if provider.traits.near or not provider.traits.elsewhere:
+        return ""
+    return why_unreachable(ctx.settings.store)
+
+
+def _consented(launch: Launch, now: datetime) -> list[str]:
+    worst = worst_cost(launch, now)
+    if not worst or not launch.consent or launch.ending.kind == "own-process":
+        return []
+    return [f"you consented to ${launch.consent:.2f}; the dearest offer could cost ${worst:.2f} if forgotten"]
 
 
 def _standing(provider: GpuProvider) -> tuple[str, float | None, datetime | None, list[str]]:
@@ -152,13 +168,18 @@ def _standing(provider: GpuProvider) -> tuple[str, float | None, datetime | None
 
 
 def _dearest(provider: GpuProvider) -> tuple[float | None, str]:
-    """Return the dearest on-demand price offered, 0 where nothing is, and what went wrong."""
+    """Return the dearest on-demand price offered, None where none is known, and what went wrong."""
     try:
         prices = [Place(offer, spot=False).price for offer in provider.offers()]
     except FlowsError as error:
         return None, str(error)
+    if not prices:
+        return (
+            None,
+            "nothing is offered: all is taken, or its settings leave nothing or name what is not there",
+        )
     known = [price for price in prices if price is not None]
-    return (max(known) if known else None if prices else 0.0), ""
+    return (max(known), "") if known else (None, "no offer has a price, so none can be weighed")
 
 
 def _least(offer: GpuOffer) -> float | None:

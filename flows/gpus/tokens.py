@@ -16,7 +16,8 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -84,7 +85,8 @@ class KeptToken:
         from prefect.blocks.system import Secret
 
         try:
-            return str(Secret.load(name, _sync=True).get())
+            with _prefect_of(self.folder):
+                return str(Secret.load(name, _sync=True).get())
         except ValueError:  # what Prefect raises for a block that is not there
             return ""
         except Exception as error:  # noqa: BLE001 - its client raises many kinds, and the block may be good
@@ -92,6 +94,20 @@ class KeptToken:
                 expected="an answer of Prefect's", got=type(error).__name__, where=self.place,
                 now="It is asked again; see that PREFECT_API_URL answers.",
             ) from None  # fmt: skip
+
+
+@contextmanager
+def _prefect_of(folder: Path) -> Iterator[None]:
+    """Ask the installation's own Prefect where the environment names no other: it would start one."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.settings import FILE_NAME, load_settings
+
+    if PREFECT_API_URL.value() or not (folder / FILE_NAME).is_file():
+        yield
+        return
+    with temporary_settings({PREFECT_API_URL: load_settings(folder).prefect.api_url}):
+        yield
 
 
 def require_header(token: str, place: str) -> str:

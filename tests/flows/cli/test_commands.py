@@ -76,6 +76,10 @@ def test_task_is_founded_whole(folder: Path) -> None:
     settings = folder / "task.toml"
     arguments = ["task", "create", "plates", "--classes", ",".join(CLASSES), "--settings", str(settings)]
     assert run(folder, *arguments) == 0
+    # Limits written by hand, and no file: nothing of a task is forgotten because it is created again.
+    assert run(folder, *arguments[:-2]) == 0
+    with open_context(folder) as ctx:
+        assert ctx.settings.task("plates").trigger_threshold == 7
 
 
 def test_task_with_another_class_list_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -157,3 +157,23 @@ def test_a_check_says_who_ends_a_machine_and_what_is_wrong(
     cloud.token_refusal = "401"
     assert run(folder, "check") == 1
     assert "401" in capsys.readouterr().out
+    assert run(folder, "check", "--json") == 1
+    (one,) = json.loads(capsys.readouterr().out)
+    assert (one["token"], one["launch"]) == ("refused", "refused")
+    assert len(one["lines"]) == len({line[-40:] for line in one["lines"]}), "nothing is told twice"
+
+
+def test_a_check_asks_all_that_a_launch_would_be_refused_for(
+    folder: Path, cloud: MemoryProvider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store that machines elsewhere cannot reach, and a provider that offers nothing."""
+    cloud.ending, cloud.elsewhere = Ending("server-deadline", "the seller ends it"), True
+    assert run(folder, "check", "--json") == 1
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["launch"] == "refused"
+    assert any("127.0.0.1 is the machine itself" in line for line in one["lines"])
+    cloud.elsewhere = False
+    assert run(folder, "check") == 0
+    cloud._offers = ()
+    assert run(folder, "check") == 1
+    assert "nothing is offered" in capsys.readouterr().out
