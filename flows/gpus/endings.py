@@ -99,7 +99,7 @@ def _why(launch: Launch, hosts: tuple[str, ...]) -> str:
 
 def _ways_out(launch: Launch, needed: int, worst: float | None) -> str:
     reaper = "a reaper" if needed == 1 else "reapers on two hosts"
-    run = f"run {reaper} ('python -m flows.gpus reap' on the installation's database)"
+    run = f"run {reaper} ('whetstone up', or 'python -m flows.gpus reap --folder F')"
     if worst is None:
         return f"{run}; its price is unknown, so no cost can be consented to"
     until = f"until {UNNOTICED.total_seconds() / 3600:.0f} h past {launch.deadline:%Y-%m-%d %H:%M} UTC"
