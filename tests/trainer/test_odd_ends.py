@@ -27,7 +27,7 @@ from trainer.ladder import Ladder, Taken
 from trainer.ladder.descent import Descent
 from trainer.memory import Trouble
 from trainer.report_back import Reporter
-from trainer.run import run_ticket
+from trainer.run import RunOrder, run_ticket
 from trainer.ticket_desk import TicketDesk
 from trainer.ultralytics_backend import checkpoint, models
 from trainer.ultralytics_backend.child import _Emitter
@@ -162,13 +162,14 @@ def test_the_first_warning_lets_what_waits_be_sent(tmp_path: Path, monkeypatch: 
     """SIGTERM asks the run to stop, where it would have ended the process with a checkpoint unsent."""
     seen: list[bool] = []
 
-    def run(*_: object, stop: threading.Event, **__: object) -> None:
+    def run(order: RunOrder) -> None:
+        assert order.stop is not None
         os.kill(os.getpid(), signal.SIGTERM)
-        seen.append(stop.wait(10))
+        seen.append(order.stop.wait(10))
         seen.append(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
         raise TransferFailed(expected="to train", got="a request to stop", where="here")
 
-    monkeypatch.setattr("trainer.__main__.run_ticket", run)
+    monkeypatch.setattr("trainer.attempt.carry_out", run)
     before = signal.getsignal(signal.SIGTERM)
     assert main(["run", "--ticket", "ticket.json", "--work", str(tmp_path)]) == AGAIN
     assert seen == [True, True]
