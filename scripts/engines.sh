@@ -21,10 +21,15 @@ for engine in "$@"; do
         continue
     fi
     # (2) The lock names every package, so nothing has to be resolved.
+    # The stamp of another lock says nothing of what is there from here on.
+    rm -f ".engines/$engine"/.whetstone-*
     echo "whetstone: installing $(grep -cE '^[a-zA-Z0-9]' "$lock") packages into .engines/$engine (about a minute)"
     [ -x ".engines/$engine/bin/python" ] || "$python" -m venv ".engines/$engine"
     ".engines/$engine/bin/python" -m pip install -q --disable-pip-version-check --no-deps -r "$lock"
     # (3) A lock that lacks a package would show only when a server starts.
-    ".engines/$engine/bin/python" -m pip check --disable-pip-version-check >/dev/null
+    if ! told=$(".engines/$engine/bin/python" -m pip check --disable-pip-version-check); then
+        printf 'whetstone: expected %s to name every package, got:\n%s\n' "$lock" "$told" >&2
+        exit 1
+    fi
     touch "$stamp"
 done

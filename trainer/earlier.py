@@ -11,8 +11,9 @@ from fleet_contracts import keys
 from fleet_contracts.base import decode
 from fleet_contracts.errors import ContractError
 from fleet_contracts.judging import Candidate
-from fleet_contracts.training import RunRecord
+from fleet_contracts.training import RunRecord, TrainPlan
 from trainer.errors import TransferFailed
+from trainer.report_back import CheckpointNote
 from trainer.ticket_desk import TicketDesk
 from trainer.wire import WireDown
 
@@ -45,6 +46,12 @@ def next_event(desk: TicketDesk, hint: int) -> int:
             break
         number += 1
     return number
+
+
+def share_done(plan: TrainPlan, note: CheckpointNote | None) -> float:
+    """Return the share of a plan's epochs whose checkpoint lies in the store."""
+    epochs = [one.epochs for one in plan.stages]
+    return min((sum(epochs[: note.stage]) + note.epoch) / sum(epochs), 1.0) if note is not None else 0.0
 
 
 def calmly(read: Callable[[], T]) -> T | None:

@@ -19,7 +19,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -34,7 +34,7 @@ from trainer.backend_job import ONNX_FILE, BackendEvent, BackendResult
 from trainer.beginning import Beginning
 from trainer.cache import ObjectCache
 from trainer.dataset import place_image
-from trainer.earlier import calmly, earlier_record, earlier_result, next_event
+from trainer.earlier import calmly, earlier_record, earlier_result, next_event, share_done
 from trainer.errors import TicketRefused, TrainerError, TransferFailed
 from trainer.fetch import Fetcher
 from trainer.fitness.check import DATASET, Check
@@ -138,7 +138,8 @@ def _run(order: RunOrder, desk: TicketDesk, cache: ObjectCache) -> Candidate:
     with Reporter(desk, next_slot=slot_after(note), before=note) as reporter:
         try:
             # (4)
-            order.check(plan, desk.current(), members, work_dir, cache)
+            check = replace(order.check, done=share_done(plan, note))
+            check(plan, desk.current(), members, work_dir, cache)
             beginning.mark("check")
             # (5)
             told = partial(_tell_download, reporter, journal)

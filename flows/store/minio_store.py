@@ -30,7 +30,15 @@ READ_SECONDS = 60.0
 CHUNK_BYTES = 1 << 20
 MISSING_CODES = frozenset({"NoSuchKey", "NoSuchObject", "NotFound", "404"})
 AWAY_CODES = frozenset(
-    {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "XMinioServerNotInitialized"}
+    {
+        "ServiceUnavailable",
+        "InternalError",
+        "RequestTimeout",
+        "XMinioServerNotInitialized",
+        "429",
+        "TooManyRequests",
+        "QpsLimitExceeded",
+    }
 )
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
 
@@ -193,7 +201,8 @@ def _ours(error: Exception, where: str) -> StoreError:
 def _by_code(code: str, where: str) -> StoreError:
     if code in MISSING_CODES:
         return StoreMissing(expected="an object", got="none", where=where)
-    if code in AWAY_CODES or code.startswith("5"):
+    # MinIO has a SlowDownRead and a SlowDownWrite beside S3's own.
+    if code in AWAY_CODES or code.startswith(("5", "SlowDown")):
         return StoreAway(expected="an answer", got=code, where=where, now="It is tried again.")
     return StoreRefused(
         expected="to be allowed", got=code, where=where, now="Check bucket, credentials and clock."

@@ -23,8 +23,8 @@ def addresses_of(name: str) -> tuple[str, ...]:
     """Return the addresses a name has, none where it has none or nobody can be asked."""
     try:
         found = socket.getaddrinfo(name, None, proto=socket.IPPROTO_TCP)
-    except OSError:
-        return ()
+    except (OSError, UnicodeError):
+        return ()  # the second is what a name gets that cannot be one, with an empty part or one too long
     return tuple(dict.fromkeys(str(one[4][0]) for one in found))
 
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleet_contracts.base import utc_now
+from fleet_contracts.renting import OFFER
 from fleet_contracts.training import SnapshotMember, TrainPlan, TrainTicket
 from trainer.cache import ObjectCache
 from trainer.errors import MachineUnfit
 from trainer.fitness import measure
 from trainer.fitness.facts import Already, Finding, MachineSeen, Need
-from trainer.fitness.needs import need_of
+from trainer.fitness.needs import need_of, promised
 from trainer.fitness.rules import judge
 from trainer.fitness.torch_build import installed_torch
 from trainer.wire import HttpWire, Wire
@@ -41,13 +42,15 @@ class Check:
     Args:
         thorough: check also where the plan counts on no card, and ask the line to the bucket, which takes up
             to three seconds: on a machine that was rented, waiting is paid for.
-        environment: may name a simulated driver.
+        environment: says what was rented, and may name a simulated driver.
         wire: makes a way to the store of the check's own.
+        done: share of the training that earlier machines did.
     """
 
     thorough: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     wire: Callable[[], Wire] = _quick_wire
+    done: float = 0.0
 
     def __call__(
         self,
@@ -65,9 +68,13 @@ class Check:
         if not self.thorough and not _counts_on_a_card(plan):
             return ()
         began = time.monotonic()
+        if plan.offer is not None:
+            # A run moves to what fits, which may be other cards: a machine is held against its own offer.
+            rented = promised(self.environment.get(OFFER, ""), plan.offer)
+            plan = plan.model_copy(update={"offer": rented})
         # (1)
         cached = cache.bytes_of(one.sha256 for one in (*ticket.shards, ticket.start_weights))
-        here = Already(cached, measure.disk_taken(work_dir / DATASET))
+        here = Already(cached, measure.disk_taken(work_dir / DATASET), self.done)
         need = need_of(plan, ticket, members, utc_now(), here)
         # (2)
         seen = self._see(need, ticket, work_dir)

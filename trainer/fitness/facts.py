@@ -65,10 +65,13 @@ class MachineSeen:
 
 @dataclass(frozen=True, slots=True)
 class Already:
-    """Say what earlier starts left here, in bytes: objects in the cache, and images that were staged."""
+    """Say what earlier starts left: bytes of objects in the cache and of staged images, here; and what share
+    of the training is done, wherever that was.
+    """
 
     cached: int = 0
     staged: int = 0
+    done: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

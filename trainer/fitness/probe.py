@@ -35,7 +35,7 @@ def _driver() -> dict[str, Any]:
         return {
             "version": _text(pynvml.nvmlSystemGetDriverVersion()),
             "cuda": [cuda // 1000, cuda % 1000 // 10],
-            "cards": [_card(pynvml, handle) for handle in _handles(pynvml)],
+            "cards": list(_cards(pynvml)),
         }
     except pynvml.NVMLError as error:
         return {"error": str(error)}
@@ -44,7 +44,9 @@ def _driver() -> dict[str, Any]:
 def _handles(library: Any) -> Iterator[Any]:
     """Yield every card CUDA would see: of one cut in slices (MIG) the slices. Not tried on such a card."""
     for number in range(library.nvmlDeviceGetCount()):
-        handle = library.nvmlDeviceGetHandleByIndex(number)
+        handle = _or_none(library, partial(library.nvmlDeviceGetHandleByIndex, number))
+        if handle is None:
+            continue
         mode = _or_none(library, partial(library.nvmlDeviceGetMigMode, handle))
         if not mode or mode[0] == 0:
             yield handle
@@ -53,6 +55,14 @@ def _handles(library: Any) -> Iterator[Any]:
             piece = _or_none(library, partial(library.nvmlDeviceGetMigDeviceHandleByIndex, handle, place))
             if piece is not None:
                 yield piece
+
+
+def _cards(library: Any) -> Iterator[dict[str, Any]]:
+    """Yield every card that answers: one that fell off its bus must not hide the others."""
+    for handle in _handles(library):
+        card = _or_none(library, partial(_card, library, handle))
+        if card is not None:
+            yield card
 
 
 def _card(library: Any, handle: Any) -> dict[str, Any]:

@@ -28,11 +28,14 @@ from trainer.rented.clock import ClockNote, read_note, ticks
 from trainer.rented.orders import Handover, Orders, pack
 from trainer.rented.power import power_off
 from trainer.rented.rules import GRACE_SECONDS, UNKNOWN_SECONDS, Standing, decide
+from trainer.rented.showing import show
 from trainer.statuses import AGAIN
 
 _log = logging.getLogger("whetstone.rented")
 POLL_SECONDS = 0.1
 FAREWELL_SECONDS = 15.0
+SHOWING_SECONDS = 2.0
+"""How long the end of the log may take to reach whoever reads this machine's output."""
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -74,10 +77,10 @@ class Guard:
             _log.error("rented.not_killed now=%s", "the machine is switched off over them")
         # (5)
         say_farewell(self.orders)
-        self._copy_log()
+        self._copy_log(SHOWING_SECONDS)
         # (6)
         power_off(self.orders.power_off, dict(os.environ), self.patience.power)
-        self._copy_log()
+        self._copy_log(SHOWING_SECONDS)
         return AGAIN if status is None or status < 0 else status
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
@@ -136,16 +139,11 @@ class Guard:
             _log.error("rented.clock_unreadable error=%s", error)
             return None
 
-    def _copy_log(self) -> None:
+    def _copy_log(self, seconds: float = 0.0) -> None:
         """Show what came into the log: the seller keeps a machine's output, and not its disk."""
         with suppress(OSError, ValueError), self.orders.log.open("rb") as log:
             log.seek(self._copied)
-            came = log.read()
-            self._copied += len(came)
-            if sys.stdout is None:
-                return
-            sys.stdout.buffer.write(came)
-            sys.stdout.flush()
+            self._copied += show(log, seconds)
 
 
 def child_environment() -> dict[str, str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
-from pathlib import Path
+from datetime import datetime, timedelta
 
 from fleet_contracts import utc_now
 from flows.gpus.autodl.client import AutodlClient
@@ -61,7 +60,7 @@ def standing_of(
     wallet = client.send("POST", BALANCE, {})
     try:
         free = int(wallet["assets"]) - int(wallet.get("blocked_asset") or 0)
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise ProviderAway(
             expected="assets in thousandths of a yuan", got=type(error).__name__, where=BALANCE
         ) from error
@@ -81,11 +80,3 @@ def require_balance(standing: Standing, section: AutodlProSection | AutodlElasti
             expected=f"at least ${section.least_balance:.2f} on the account", got=f"${balance:.2f} ({held})",
             where=where, now="Top the account up, or lower least_balance.",
         )  # fmt: skip
-
-
-def priced_at(folder: Path) -> datetime:
-    """Return when the prices were written down at the latest: the settings file's own age."""
-    try:
-        return datetime.fromtimestamp((folder / FILE_NAME).stat().st_mtime, tz=timezone.utc)
-    except OSError:
-        return utc_now()

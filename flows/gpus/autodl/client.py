@@ -126,11 +126,37 @@ class AutodlClient:
         return f"{self._name}: {self._url}{path.partition('?')[0]}"
 
 
+def named(answer: Any, where: str) -> str:
+    """Return the name of something that was made.
+
+    Raises:
+        ProviderAway: the answer holds none; what was made is found in the list.
+    """
+    if isinstance(answer, str) and answer:
+        return answer
+    raise ProviderAway(expected="the name of what was made", got=type(answer).__name__, where=where)
+
+
+def whole(value: Any) -> int:
+    """Return a number of an answer, 0 for what is none.
+
+    >>> whole("2"), whole(None), whole("many"), whole(float("inf"))
+    (2, 0, 0, 0)
+    """
+    try:
+        return int(value or 0)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
 def _is_last(page: Mapping[str, Any], index: int, seen: int) -> bool:
     """Tell whether a list ends with a page; a server may give smaller pages than were asked for."""
     if page.get("max_page") is not None:
         return index >= int(page["max_page"])
-    return seen >= int(page.get("result_total") or 0)
+    if page.get("result_total") is not None:
+        return seen >= int(page["result_total"])
+    # Neither is told: after a full page there may be another one.
+    return seen < index * PAGE
 
 
 def _token_error(said: str, where: str, place: str) -> GpuError:

@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from fleet_contracts.training import GpuOffer, Lease
-from flows.gpus.autodl.account import SOURCE, Pace, priced_at, require_balance, standing_of
-from flows.gpus.autodl.client import AutodlClient, Method
+from flows.gpus.autodl.account import SOURCE, Pace, require_balance, standing_of
+from flows.gpus.autodl.client import AutodlClient, Method, named, whole
 from flows.gpus.autodl.command import command_of_container
 from flows.gpus.autodl.errors import CallRefused, NoSuchRecord
-from flows.gpus.autodl.money import milli_of, price_of, require_yuan
-from flows.gpus.autodl.stock import REGIONS, idle_in, stock_body
+from flows.gpus.autodl.money import milli_of, require_yuan
+from flows.gpus.autodl.stock import REGIONS, idle_in, in_regions, stock_body
 from flows.gpus.base import LOG_LINES, Ending, Machine, MachineStatus, Standing, Traits
 from flows.gpus.errors import LaunchRefused, ProviderAway
+from flows.gpus.prices import dollars, gpu_of, priced_at
 from flows.gpus.settings import AutodlElasticSection, PricedSpec
 from flows.gpus.starting import start_of
 from flows.gpus.tags import lease_in, tag_of
 from flows.gpus.tokens import KeptToken
-from trainer.planning.cards import card_of
 
 log = logging.getLogger("whetstone.gpus")
 
@@ -109,16 +109,15 @@ class AutodlElasticProvider:
             GpuOffer(
                 provider=self._name,
                 offer_id=_offer_id(region, spec),
-                gpu=card.name if (card := card_of(spec.gpu)) else spec.gpu,
+                gpu=gpu_of(spec.gpu),
                 gpu_count=spec.gpu_count,
                 gpu_memory_mib=spec.gpu_memory_mib,
-                on_demand_price=price_of(spec, self._section.money),
+                on_demand_price=dollars(spec.price, self._section.money),
                 region=region,
                 price_source=SOURCE,
                 priced_at=at,
             )
-            for region in self._section.regions or REGIONS
-            for spec in self._in_stock(region)
+            for region, spec in in_regions(self._section.regions or REGIONS, self._in_stock)
         )
 
     def launch(self, lease: Lease, ticket: Path) -> str:
@@ -157,7 +156,7 @@ class AutodlElasticProvider:
             )
         words = [str(one.get("status", "")) for one in self._containers(machine)]
         told = ", ".join(words) or "no container yet"
-        if row.get("status") == "stopped" or int(row.get("finished_num") or 0) > 0:
+        if row.get("status") == "stopped" or whole(row.get("finished_num")) > 0:
             return MachineStatus("ended", told)
         return MachineStatus("ended" if any(word in _OVER for word in words) else "running", told)
 
@@ -206,7 +205,7 @@ class AutodlElasticProvider:
 
     def _create(self, lease: Lease, spec: PricedSpec, region: str, ticket: Path) -> str:
         start = start_of(lease, ticket, self._section.image_uuid)
-        price = lease.price if lease.price is not None else price_of(spec, self._section.money)
+        price = lease.price if lease.price is not None else dollars(spec.price, self._section.money)
         template = {
             "dc_list": [region],
             "gpu_name_set": [spec.spec],
@@ -230,7 +229,7 @@ class AutodlElasticProvider:
             "container_template": template,
         }
         try:
-            return str(self._client.send("POST", ROOT, body)["deployment_uuid"])
+            return named(self._client.send("POST", ROOT, body)["deployment_uuid"], f"{self._name}: {ROOT}")
         except (CallRefused, NoSuchRecord) as error:
             raise self._refused(error.got, f"a deployment with {spec.spec}", region) from error
         except (TypeError, KeyError) as error:

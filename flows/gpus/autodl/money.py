@@ -10,7 +10,7 @@ Read as yuan, a balance is a thousand times too large: an alarm on it never fire
 from __future__ import annotations
 
 from flows.errors import SettingsError
-from flows.gpus.settings import ForeignMoney, PricedSpec
+from flows.gpus.settings import ForeignMoney
 
 MILLI = 1000
 """Thousandths in one yuan."""
@@ -25,11 +25,6 @@ def dollars_of(milli: int, money: ForeignMoney) -> float:
 def milli_of(dollars: float, money: ForeignMoney) -> int:
     """Return dollars in thousandths of a yuan, rounded."""
     return round(dollars * money.per_dollar * MILLI)
-
-
-def price_of(spec: PricedSpec, money: ForeignMoney) -> float:
-    """Return the dollars an hour of a spec, whose price is written in yuan."""
-    return spec.price / money.per_dollar
 
 
 def text_of(milli: int) -> str:

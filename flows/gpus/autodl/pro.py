@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from fleet_contracts.training import GpuOffer, Lease
-from flows.gpus.autodl.account import SOURCE, Pace, priced_at, require_balance, standing_of
-from flows.gpus.autodl.client import AutodlClient
+from flows.gpus.autodl.account import SOURCE, Pace, require_balance, standing_of
+from flows.gpus.autodl.client import AutodlClient, whole
 from flows.gpus.autodl.command import POWER_OFF, command_of_instance
 from flows.gpus.autodl.errors import CallRefused, NoSuchRecord
-from flows.gpus.autodl.money import milli_of, price_of, require_yuan, text_of
+from flows.gpus.autodl.money import milli_of, require_yuan, text_of
 from flows.gpus.autodl.pro_calls import ProCalls
 from flows.gpus.base import Ending, Machine, MachineState, MachineStatus, Standing, Traits
 from flows.gpus.errors import LaunchRefused, ProviderAway
+from flows.gpus.prices import dollars, gpu_of, priced_at
 from flows.gpus.settings import AutodlProSection, PricedSpec
 from flows.gpus.starting import start_of
 from flows.gpus.tags import lease_in, tag_of
 from flows.gpus.tokens import KeptToken
-from trainer.planning.cards import card_of
 
 ENDING = Ending(
     "guest-power-off",
@@ -100,10 +100,10 @@ class AutodlProProvider:
             GpuOffer(
                 provider=self._name,
                 offer_id=_offer_id(spec),
-                gpu=card.name if (card := card_of(spec.gpu)) else spec.gpu,
+                gpu=gpu_of(spec.gpu),
                 gpu_count=spec.gpu_count,
                 gpu_memory_mib=spec.gpu_memory_mib,
-                on_demand_price=price_of(spec, self._section.money),
+                on_demand_price=dollars(spec.price, self._section.money),
                 region=",".join(self._section.data_centers) or "any of AutoDL's",
                 price_source=SOURCE,
                 priced_at=at,
@@ -222,7 +222,7 @@ class AutodlProProvider:
 
     def _agreed(self, lease: Lease, spec: PricedSpec) -> int:
         """Return the most an hour may cost, one thousandth more for rounding."""
-        price = lease.price if lease.price is not None else price_of(spec, self._section.money)
+        price = lease.price if lease.price is not None else dollars(spec.price, self._section.money)
         return milli_of(price, self._section.money) + 1
 
     def _price_soon(self, machine: str) -> int | None:
@@ -241,11 +241,11 @@ class AutodlProProvider:
         """Say why an instance launched unheard costs more than its spec's price, "" if it does not."""
         row = next((row for row in self._calls.rows() if row.get("uuid") == machine), {})
         priced = {(spec.spec, spec.gpu_count): spec for spec in self._section.specs}
-        spec = priced.get((str(row.get("gpu_spec_uuid")), int(row.get("req_gpu_amount") or 0)))
+        spec = priced.get((str(row.get("gpu_spec_uuid")), whole(row.get("req_gpu_amount"))))
         price = self._calls.price(machine) if spec is not None else None
         if spec is None or price is None:
             return ""
-        agreed = milli_of(price_of(spec, self._section.money), self._section.money) + 1
+        agreed = milli_of(dollars(spec.price, self._section.money), self._section.money) + 1
         if price > agreed:
             return f"it costs {text_of(price)} an hour, and {text_of(agreed)} were agreed"
         self._fair.add(machine)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from flows.gpus.autodl.client import AutodlClient
+from flows.gpus.autodl.client import AutodlClient, named
 from flows.gpus.autodl.errors import CallRefused, NoSuchRecord
 
 log = logging.getLogger("whetstone.gpus")
@@ -25,8 +26,9 @@ class ProCalls:
 
         Raises:
             CallRefused: AutoDL will not, for want of stock or whatever its message says.
+            ProviderAway: its answer names none, though one may have been made.
         """
-        return str(self._client.send("POST", f"{ROOT}/create", body))
+        return named(self._client.send("POST", f"{ROOT}/create", body), f"{ROOT}/create")
 
     def word(self, machine: str) -> str:
         """Return AutoDL's word for how an instance is, "" when it knows none by that name."""
@@ -46,7 +48,7 @@ class ProCalls:
             return None
         price = snapshot.get("payg_price") if isinstance(snapshot, dict) else None
         # A price of nothing is one that is not known yet.
-        return int(price) if isinstance(price, int | float) and price > 0 else None
+        return int(price) if isinstance(price, int | float) and math.isfinite(price) and price > 0 else None
 
     def order(self, what: str, machine: str) -> None:
         """Order something; a no is no end of it: another process of ours may have ordered it before."""

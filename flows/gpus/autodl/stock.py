@@ -9,11 +9,16 @@ finds its place.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from flows.gpus.autodl.errors import CallRefused
 from flows.gpus.autodl.money import MILLI
 from flows.gpus.errors import ProviderAway
-from flows.gpus.settings import AutodlElasticSection
+from flows.gpus.settings import AutodlElasticSection, PricedSpec
+
+log = logging.getLogger("whetstone.gpus")
 
 REGIONS = (
     "westDC2", "westDC3", "beijingDC1", "beijingDC2", "beijingDC3", "beijingDC4", "neimengDC1", "neimengDC3",
@@ -32,6 +37,27 @@ def stock_body(region: str, section: AutodlElasticSection) -> dict[str, Any]:
         "price_from": 0,
         "price_to": round(max(spec.price for spec in section.specs) * MILLI),
     }
+
+
+def in_regions(
+    regions: Sequence[str], ask: Callable[[str], Iterable[PricedSpec]]
+) -> list[tuple[str, PricedSpec]]:
+    """Return what each region has; one that AutoDL refuses, as a sign it gave up, costs its own offers alone.
+
+    Raises:
+        CallRefused: it refuses all of them.
+    """
+    found: list[tuple[str, PricedSpec]] = []
+    refusals = []
+    for region in regions:
+        try:
+            found += [(region, spec) for spec in ask(region)]
+        except CallRefused as error:
+            log.warning("gpus.autodl_region_refused region=%s said=%s", region, error.got)
+            refusals.append(error)
+    if len(refusals) == len(regions):
+        raise refusals[0]
+    return found
 
 
 def idle_in(data: Any) -> dict[str, int]:

@@ -62,5 +62,6 @@ def _words(detail: object) -> str:
 
 
 def _entry(entry: dict[str, Any]) -> str:
-    place = ".".join(str(part) for part in entry.get("loc", ()))
+    where = entry.get("loc")
+    place = ".".join(map(str, where)) if isinstance(where, list) else ""
     return f"{place}: {entry.get('msg')}" if place else str(entry.get("msg"))

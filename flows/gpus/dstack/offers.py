@@ -13,6 +13,7 @@ one that its catalogue does not know.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -65,11 +66,12 @@ def read_offers(plan: Any, provider: str, wanted: Iterable[str], now: datetime) 
     found: dict[Place, GpuOffer] = {}
     for row in _rows(plan):
         place = _place_in(row)
+        price = price_in(row)
         if place is None or row["availability"] not in FREE_TO_TAKE or not _is_wanted(place.gpu, names):
             continue
         known = found.get(place) or _offer(row, place, provider, now)
         kind = "spot_price" if _is_spot(row) else "on_demand_price"
-        prices = [one for one in (getattr(known, kind), float(row["price"]) or None) if one is not None]
+        prices = [one for one in (getattr(known, kind), price) if one is not None]
         found[place] = known.model_copy(update={kind: min(prices, default=None)})
     return tuple(found.values())
 
@@ -86,12 +88,27 @@ def why_gone(plan: Any, place: Place, *, spot: bool, ceiling: float | None) -> s
     rows = [row for row in _rows(plan) if _place_in(row) == place and _is_spot(row) == spot]
     if not rows:
         return "no such offer any more"
-    free = [float(row["price"]) for row in rows if row["availability"] in FREE_TO_TAKE]
+    free = [row for row in rows if row["availability"] in FREE_TO_TAKE]
     if not free:
         return f"it is {', '.join(sorted({str(row['availability']) for row in rows}))}"
-    if ceiling is not None and min(free) > ceiling:
-        return f"its price is ${min(free):g} an hour, above ${ceiling:g}"
+    prices = [price_in(row) for row in free]
+    known = [price for price in prices if price is not None]
+    if len(known) < len(prices):
+        # dstack takes the cheapest, and to it a price of nothing is the cheapest there is.
+        return "its price is not known any more"
+    if ceiling is not None and min(known) > ceiling:
+        return f"its price is ${min(known):g} an hour, above ${ceiling:g}"
     return ""
+
+
+def price_in(row: dict[str, Any]) -> float | None:
+    """Return what an offer costs an hour, None where its catalogue does not know: at 0, or no number at all.
+
+    >>> [price_in({"price": price}) for price in (0.69, 0, -1, float("nan"), None)]
+    [0.69, None, None, None, None]
+    """
+    price = row["price"]
+    return float(price) if isinstance(price, int | float) and math.isfinite(price) and price > 0 else None
 
 
 def _rows(plan: Any) -> Iterator[dict[str, Any]]:

@@ -144,9 +144,8 @@ class DstackProvider:
         if lease_in(self._installation, machine) is None:
             return MachineStatus("gone", "not one of ours")
         run = self._run(machine)
-        if run is not None and not states.is_over(run):
-            return states.status_of(run, None)
-        fleet = self._fleet(machine)
+        goes_on = run is not None and not states.is_over(run)
+        fleet = None if goes_on else self._fleet(machine)
         with readable(self._name):
             return states.status_of(run, fleet)
 
@@ -156,7 +155,9 @@ class DstackProvider:
         job = (run or {}).get("latest_job_submission")
         if not job:
             return ""
-        body = {"run_name": machine, "job_submission_id": job["id"], "descending": True, "limit": LOG_LINES}
+        with readable(self._name):
+            wanted = {"run_name": machine, "job_submission_id": str(job["id"])}
+        body = {**wanted, "descending": True, "limit": LOG_LINES}
         answer = self._dstack.ask_project("logs/poll", body)
         with readable(self._name):
             wrote = b"".join(base64.b64decode(event["message"]) for event in reversed(answer["logs"]))
@@ -208,10 +209,12 @@ class DstackProvider:
 
     def _make_fleet(self, wish: specs.Wish) -> None:
         fleet = self._fleet(wish.tag)
+        with readable(self._name):
+            is_open = fleet is not None and states.is_open(fleet)
         if fleet is None:
             plan = {"spec": specs.fleet_spec(wish), "current_resource": None}
             self._dstack.ask_project("fleets/apply", {"plan": plan, "force": False})
-        elif not states.is_open(fleet):
+        elif not is_open:
             raise ProviderAway(
                 expected=f"fleet {wish.tag} free to be made", got="it is being deleted", where=self._name,
                 now="It is gone in some seconds; the launch is asked for again.",

@@ -57,21 +57,28 @@ class ModelArtsCalls:
             ),
         )
         request = models.CreateTrainingJobRequest(body=job)
-        made = self._ask("CreateTrainingJob", lambda client: client.create_training_job(request))
-        return str(_told(made.metadata and made.metadata.id, "the id of the job", "CreateTrainingJob"))
+
+        def create(client: Any) -> str:
+            made = client.create_training_job(request)
+            return str(_told(made.metadata and made.metadata.id, "the id of the job", "CreateTrainingJob"))
+
+        return self._ask("CreateTrainingJob", create)
 
     def job(self, job_id: str) -> Job | None:
         """Return a job, None for one that is not there."""
         from huaweicloudsdkmodelarts import v1 as models
 
         request = models.ShowTrainingJobDetailsRequest(training_job_id=job_id)
+
+        def ask(client: Any) -> Job:
+            return _job(client.show_training_job_details(request), "ShowTrainingJob")
+
         try:
-            found = self._ask("ShowTrainingJob", lambda client: client.show_training_job_details(request))
+            return self._ask("ShowTrainingJob", ask)
         except CallRefused as error:
             if error.kind != "gone":
                 raise
             return None
-        return _job(found, "ShowTrainingJob")
 
     def jobs(self, prefix: str) -> Iterator[Job]:
         """Yield the jobs that have not ended and whose name has `prefix` in it, oldest first."""
@@ -120,9 +127,13 @@ class ModelArtsCalls:
         from huaweicloudsdkmodelarts import v1 as models
 
         request = models.ShowTrainingJobFlavorsRequest(flavor_type="GPU")
-        found = self._ask("ShowFlavors", lambda client: client.show_training_job_flavors(request))
-        _told(found.total_count, "how many flavours there are", "ShowFlavors")
-        return [_flavor(item) for item in found.flavors or []]
+
+        def ask(client: Any) -> list[Flavor]:
+            found = client.show_training_job_flavors(request)
+            _told(found.total_count, "how many flavours there are", "ShowFlavors")
+            return [_flavor(item) for item in found.flavors or []]
+
+        return self._ask("ShowFlavors", ask)
 
     def _jobs_page(self, prefix: str, page: int) -> tuple[list[Job], int]:
         from huaweicloudsdkmodelarts import v1 as models
@@ -135,11 +146,16 @@ class ModelArtsCalls:
             ],
         )  # fmt: skip
         request = models.ListTrainingJobsRequest(body=searched)
-        found = self._ask("ListTrainingJobs", lambda client: client.list_training_jobs(request))
-        count = int(_told(found.count, "how many jobs there are", "ListTrainingJobs"))
-        return [_job(item, "ListTrainingJobs") for item in found.items or []], count
+
+        def ask(client: Any) -> tuple[list[Job], int]:
+            found = client.list_training_jobs(request)
+            count = int(_told(found.count, "how many jobs there are", "ListTrainingJobs"))
+            return [_job(item, "ListTrainingJobs") for item in found.items or []], count
+
+        return self._ask("ListTrainingJobs", ask)
 
     def _ask(self, what: str, call: Callable[[Any], T]) -> T:
+        """Make a call and read its answer; one that cannot be read is none."""
         pair = self.key()
         client = self._client(pair)
         return self._seller().ask(what, pair, lambda: call(client))

@@ -19,9 +19,9 @@ from flows.gpus.base import LOG_LINES, Ending, Machine, MachineStatus, Standing,
 from flows.gpus.errors import LaunchRefused, ProviderAway
 from flows.gpus.modelarts.calls import EXTRA, PACKAGE, ModelArtsCalls
 from flows.gpus.modelarts.rules import ABNORMAL, TERMINATING, Job, Wanted, offers_of
+from flows.gpus.prices import priced_at, whole
 from flows.gpus.sdk.calls import CallRefused, require_package
 from flows.gpus.sdk.keys import require_lasting_pair
-from flows.gpus.sdk.prices import priced_at, whole
 from flows.gpus.settings import ModelArtsSection
 from flows.gpus.starting import start_of
 from flows.gpus.tags import PREFIX, lease_in, tag_of

@@ -58,22 +58,29 @@ class PaiCalls:
             user_command=wanted.command,
             job_max_running_time_minutes=wanted.minutes,
         )
-        body = self._ask("CreateJob", lambda client: client.create_job(request).body)
-        return str(_told(body.job_id, "the id of the job", "CreateJob"))
+
+        def create(client: Any) -> str:
+            return str(_told(client.create_job(request).body.job_id, "the id of the job", "CreateJob"))
+
+        return self._ask("CreateJob", create)
 
     def job(self, job_id: str) -> Job | None:
         """Return a job, None for one that is not there."""
         from alibabacloud_pai_dlc20201203 import models
 
         request = models.GetJobRequest(need_detail=True)
+
+        def ask(client: Any) -> Job:
+            body = client.get_job(job_id, request).body
+            _told(body.status, "the job's status", "GetJob")
+            return _job(body, job_id)
+
         try:
-            body = self._ask("GetJob", lambda client: client.get_job(job_id, request).body)
+            return self._ask("GetJob", ask)
         except CallRefused as error:
             if error.kind != "gone":
                 raise
             return None
-        _told(body.status, "the job's status", "GetJob")
-        return _job(body, job_id)
 
     def jobs(self, prefix: str, since: datetime) -> Iterator[Job]:
         """Yield the jobs made since a moment whose name has something like `prefix` in it, oldest first."""
@@ -94,13 +101,16 @@ class PaiCalls:
         from alibabacloud_pai_dlc20201203 import models
 
         request = models.GetPodLogsRequest(max_lines=most)
+
+        def ask(client: Any) -> list[str]:
+            return [str(line) for line in client.get_pod_logs(job_id, pod, request).body.logs or []]
+
         try:
-            body = self._ask("GetPodLogs", lambda client: client.get_pod_logs(job_id, pod, request).body)
+            return self._ask("GetPodLogs", ask)
         except CallRefused as error:
             if error.kind != "gone":
                 raise
             return []
-        return [str(line) for line in body.logs or []]
 
     def specs(self) -> list[Spec]:
         """Return the kinds of machines with a GPU."""
@@ -121,19 +131,28 @@ class PaiCalls:
             workspace_id=self._section.workspace, display_name=prefix, page_number=page, page_size=PAGE,
             start_time=f"{since:%Y-%m-%dT%H:%M:%SZ}", sort_by="GmtCreateTime", order="asc",
         )  # fmt: skip
-        body = self._ask("ListJobs", lambda client: client.list_jobs(request).body)
-        total = int(_told(body.total_count, "how many jobs there are", "ListJobs"))
-        return [_job(item, str(item.job_id)) for item in body.jobs or []], total
+
+        def ask(client: Any) -> tuple[list[Job], int]:
+            body = client.list_jobs(request).body
+            total = int(_told(body.total_count, "how many jobs there are", "ListJobs"))
+            return [_job(item, str(item.job_id)) for item in body.jobs or []], total
+
+        return self._ask("ListJobs", ask)
 
     def _specs_page(self, page: int) -> tuple[list[Spec], int]:
         from alibabacloud_pai_dlc20201203 import models
 
         request = models.ListEcsSpecsRequest(accelerator_type="GPU", page_number=page, page_size=PAGE)
-        body = self._ask("ListEcsSpecs", lambda client: client.list_ecs_specs(request).body)
-        total = int(_told(body.total_count, "how many kinds there are", "ListEcsSpecs"))
-        return [_spec(item) for item in body.ecs_specs or []], total
+
+        def ask(client: Any) -> tuple[list[Spec], int]:
+            body = client.list_ecs_specs(request).body
+            total = int(_told(body.total_count, "how many kinds there are", "ListEcsSpecs"))
+            return [_spec(item) for item in body.ecs_specs or []], total
+
+        return self._ask("ListEcsSpecs", ask)
 
     def _ask(self, what: str, call: Callable[[Any], T]) -> T:
+        """Make a call and read its answer; one that cannot be read is none."""
         pair = self.key()
         client = _client(self._section, pair)
         return self._seller().ask(what, pair, lambda: call(client))

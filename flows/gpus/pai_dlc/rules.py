@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fleet_contracts.training import GpuOffer, Lease
+from flows.gpus.prices import dollars, gpu_of
 from flows.gpus.sdk.calls import Kind, Refusal
-from flows.gpus.sdk.prices import dollars, gpu_of
 from flows.gpus.settings import ForeignMoney, PaiDlcSection, PricedSpec
 
 ENDED = frozenset({"Succeeded", "Failed", "Stopped"})

@@ -101,10 +101,10 @@ def _rows(lists: Iterable[Any]) -> Iterator[list[Any]]:
 def _offer_of(row: list[Any], provider: str, at: datetime) -> GpuOffer | None:
     """Return one row as an offer; None for a share of a GPU, or names that do not fit into an id."""
     cloud, instance, gpu, count, cores, gpu_memory, memory, price, spot, region = row[:_COLUMNS]
-    if not isinstance(gpu, str) or not _number(count) or count != int(count):
+    if not isinstance(gpu, str) or not isinstance(region, str) or not _number(count) or count != int(count):
         return None
     fixed = isinstance(instance, str) and not instance.startswith("(")
-    wanted = Wanted(str(cloud).lower(), str(region), instance if fixed else "", f"{gpu}:{int(count)}")
+    wanted = Wanted(str(cloud).lower(), region, instance if fixed else "", f"{gpu}:{int(count)}")
     if wanted.offer_id.count("/") != _PARTS - 1 or not wanted.region:
         return None
     card = card_of(gpu)

@@ -92,8 +92,9 @@ class SkypilotProvider:
                 now="Make a service account token in its dashboard and put it where `token` says.",
             )  # fmt: skip
         self._require_consent()
-        user = health.get("user") or {}
-        return Standing(str(user.get("name") or f"SkyPilot {health.get('version')}"), ends)
+        user = health.get("user")
+        name = user.get("name") if isinstance(user, dict) else None
+        return Standing(str(name or f"SkyPilot {health.get('version')}"), ends)
 
     def offers(self) -> tuple[GpuOffer, ...]:
         """Return what the server's catalogue lists for the clouds it has an account with."""
@@ -226,7 +227,10 @@ class SkypilotProvider:
         except RequestFailed as failure:
             log.warning("gpus.skypilot_job_unknown machine=%s why=%s", machine, failure.got)
             return None
-        statuses = list(jobs.values()) if isinstance(jobs, dict) else []
+        if not isinstance(jobs, dict):
+            log.warning("gpus.skypilot_job_unknown machine=%s why=%s", machine, type(jobs).__name__)
+            return None
+        statuses = list(jobs.values())
         return str(statuses[-1] or "") if statuses else ""
 
     def _why_failed(self, launch: Launch) -> str:
@@ -242,7 +246,8 @@ class SkypilotProvider:
         """Refuse an offer that is gone, or that grew dearer than the lease allows."""
         found = next((one for one in self.offers() if one.offer_id == lease.offer.offer_id), None)
         price = None if found is None else (found.spot_price if lease.spot else found.on_demand_price)
-        cap = lease.price_cap
+        # What was agreed is what is counted: a price that rose is chosen anew, with all others beside it.
+        cap = min((one for one in (lease.price, lease.price_cap) if one), default=0.0)
         if price is None or 0.0 < cap < price:
             raise LaunchRefused(
                 expected=lease.offer.offer_id + (f" at most at ${cap:.2f} an hour" if cap > 0.0 else ""),

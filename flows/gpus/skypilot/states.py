@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.gpus.base import MachineStatus
+from flows.gpus.errors import ProviderAway
 from flows.gpus.skypilot.answers import ACTIVE, plain
 
 JOB_ACTIVE = frozenset({"INIT", "PENDING", "SETTING_UP", "RUNNING"})
@@ -59,34 +60,47 @@ class Launch:
 
 
 def clusters_in(records: Any) -> dict[str, Cluster]:
-    """Return the clusters of an answer of `/status` by name."""
+    """Return the clusters of an answer of `/status` by name; `ProviderAway` where it is no list."""
     found = [
         Cluster(
             str(one["name"]), str(one.get("status")), one.get("cluster_ever_up") is True,
             plain(str(one.get("init_status_reason") or "")),
         )
-        for one in (records if isinstance(records, list) else ()) if isinstance(one, dict) and one.get("name")
+        for one in _rows(records, "clusters")
     ]  # fmt: skip
     return {one.name: one for one in found}
 
 
 def launches_in(requests: Any) -> dict[str, Launch]:
-    """Return the last launch of each cluster, by an answer of `/api/status`, which has the newest first."""
+    """Return the last launch of each cluster, by an answer of `/api/status`, which has the newest first.
+
+    Raises `ProviderAway` where it is no list of requests.
+    """
     found: dict[str, Launch] = {}
-    for one in requests if isinstance(requests, list) else ():
-        if isinstance(one, dict) and one.get("name") == LAUNCH and one.get("cluster_name"):
+    for one in _rows(requests, "requests"):
+        if one["name"] == LAUNCH and one.get("cluster_name"):
             launch = Launch(str(one.get("request_id")), str(one.get("status")))
             found.setdefault(str(one["cluster_name"]), launch)
     return found
 
 
 def active_in(requests: Any) -> list[str]:
-    """Return the ids of the launches in an answer of `/api/status` that go on."""
+    """Return the ids of the launches in an answer of `/api/status` that go on; raises likewise."""
     return [
         str(one.get("request_id"))
-        for one in (requests if isinstance(requests, list) else ())
-        if isinstance(one, dict) and one.get("name") == LAUNCH and one.get("status") in ACTIVE
+        for one in _rows(requests, "requests")
+        if one["name"] == LAUNCH and one.get("status") in ACTIVE
     ]
+
+
+def _rows(answer: Any, what: str) -> list[dict[str, Any]]:
+    """Return a list of things with names: any other answer is none, and never an empty list."""
+    if isinstance(answer, list) and all(isinstance(one, dict) and one.get("name") for one in answer):
+        return answer
+    raise ProviderAway(
+        expected=f"a list of {what}", got=type(answer).__name__ + " of another shape",
+        where="an answer of SkyPilot's server", now="See that the URL is SkyPilot's own, and its version.",
+    )  # fmt: skip
 
 
 def needs_job(cluster: Cluster | None, launch: Launch) -> bool:

@@ -51,7 +51,8 @@ def script(command: tuple[str, ...]) -> str:
 
     SkyPilot ends a machine when its job has ended and not before: a trainer that hangs would hold it.
     """
-    left = f'"$(( $(date -d "${UNTIL}" +%s) - $(date +%s) ))"'
+    # `timeout` takes 0 for no limit at all, and a lease may be over by now.
+    left = f'"$(( (left = $(date -d "${UNTIL}" +%s) - $(date +%s)) > 0 ? left : 1 ))"'
     return f"exec timeout --kill-after={_PAST_END} {left} {shlex.join(command)}"
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fleet_contracts import utc_now
 from fleet_contracts.training import GpuOffer, Lease
-from flows.gpus.base import LOG_LINES, Ending, Machine, MachineStatus, Standing, Traits
+from flows.gpus.base import LOG_LINES, Ending, Machine, MachineState, MachineStatus, Standing, Traits
 from flows.gpus.errors import GpuError, LaunchRefused, ProviderAway, TokenRefused
+from flows.gpus.prices import priced_at
 from flows.gpus.settings import SshHost, SshSection
 from flows.gpus.ssh import carried
 from flows.gpus.ssh.client import HostClient, WrongHostKey, name_of
@@ -33,6 +35,8 @@ FRESH_SECONDS = 5.0
 LINGER_SECONDS = 300.0
 """How long a host that can switch itself off waits for its next machine: a run that died begins again."""
 MOST_AT_ONCE = 16
+
+_STATES: dict[str, MachineState] = {"running": "running", "ended": "ended", "gone": "gone"}
 
 T = TypeVar("T")
 
@@ -79,10 +83,8 @@ class SshProvider:
     def offers(self) -> tuple[GpuOffer, ...]:
         """Return every host that answers and is free; looked at again after some seconds."""
         if time.monotonic() - self._looked.at > FRESH_SECONDS:
-            found = self._ask_all(lambda client: client.call("look"))
-            self._looked.offers = tuple(
-                self._offer(client.host, seen) for client, seen in found if not seen["busy"]
-            )
+            found = self._ask_all(self._offer_of)
+            self._looked.offers = tuple(offer for _, offer in found if offer is not None)
             self._looked.at = time.monotonic()
         return self._looked.offers
 
@@ -105,7 +107,9 @@ class SshProvider:
         self._looked = _Looked()
         try:
             answer = client.call("launch", **self._details(client.host, lease, ticket))
-            if answer.get("need") == "source":
+            with readable(client.name):
+                needs_source = answer.get("need") == "source"
+            if needs_source:
                 source = carried.source()
                 client.call("source", source.content, source=source.sha256, size=len(source.content))
                 answer = client.call("launch", **self._details(client.host, lease, ticket))
@@ -114,13 +118,15 @@ class SshProvider:
             raise LaunchRefused(
                 expected=error.expected, got=error.got, where=error.where, now=error.now
             ) from error
-        return f"{client.name}/{answer['machine']}"
+        with readable(client.name):
+            return f"{client.name}/{answer['machine']}"
 
     def status(self, machine: str) -> MachineStatus:
         """Return whether the trainer's process or container lives."""
         client, tag = self._place_of(machine)
         seen = client.call("status", tag=tag)
-        return MachineStatus(seen["state"], str(seen["detail"]))
+        with readable(client.name):
+            return MachineStatus(_STATES[seen["state"]], str(seen["detail"]))
 
     def logs(self, machine: str) -> str:
         """Return the end of the machine's log: set-up, then training."""
@@ -138,7 +144,7 @@ class SshProvider:
 
         A host that is away is left out: its machines end by their guards, and show again when it is back.
         """
-        found = self._ask_all(lambda client: client.call("list"))
+        found = self._ask_all(_tags_on)
         return tuple(
             Machine(f"{client.name}/{tag}", lease_id)
             for client, tags in found
@@ -168,6 +174,11 @@ class SshProvider:
             "linger": LINGER_SECONDS,
         }
 
+    def _offer_of(self, client: HostClient) -> GpuOffer | None:
+        seen = client.call("look")
+        with readable(client.name):
+            return None if seen["busy"] else self._offer(client.host, seen)
+
     def _offer(self, host: SshHost, seen: dict[str, Any]) -> GpuOffer:
         if seen["cards_why"]:
             log.warning("gpus.driver_does_not_answer host=%s error=%s", name_of(host), seen["cards_why"])
@@ -182,7 +193,7 @@ class SshProvider:
             on_demand_price=host.price,
             region=host.region or host.host,
             price_source="whetstone.toml",
-            priced_at=_age_of(self._folder / "whetstone.toml"),
+            priced_at=priced_at(self._folder),
             cpu_count=seen["cpu_count"],
             memory_mib=seen["memory_mib"],
             disk_mib=seen["disk_mib"],
@@ -243,6 +254,27 @@ def ending_of(hosts: Sequence[SshHost]) -> Ending:
     )
 
 
+@contextmanager
+def readable(where: str) -> Iterator[None]:
+    """Tell an answer of another shape as none: a host is its seller's, and may say anything."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ProviderAway(
+            expected="an answer as our program on the host gives it",
+            got=f"another one ({type(error).__name__})", where=where,
+            now="See what answers at that host in our program's place.",
+        ) from None  # fmt: skip
+
+
+def _tags_on(client: HostClient) -> list[str]:
+    tags = client.call("list")
+    with readable(client.name):
+        if not isinstance(tags, list):
+            raise TypeError
+        return [str(tag) for tag in tags]
+
+
 def _try(ask: Callable[[HostClient], T], client: HostClient) -> T | GpuError:
     try:
         return ask(client)
@@ -256,11 +288,3 @@ def _worst(errors: list[GpuError]) -> GpuError:
     if isinstance(error, LaunchRefused):
         return ProviderAway(expected=error.expected, got=error.got, where=error.where, now=error.now)
     return error
-
-
-def _age_of(path: Path) -> datetime:
-    """Return when the settings were last written: no price in them is younger."""
-    try:
-        return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
-    except OSError:
-        return utc_now()

@@ -27,7 +27,7 @@ from flows.database import Database
 from flows.gpus.base import GpuProvider
 from flows.gpus.errors import GpuError, LaunchRefused, ProviderAway, TokenRefused
 from flows.gpus.leases import LeaseBook, give_back, rent
-from flows.gpus.starting import CLAIM, LEASE, POWER_OFF, UNTIL
+from flows.gpus.starting import CLAIM, LEASE, OFFER, POWER_OFF, UNTIL
 from flows.gpus.tags import tag_of
 from tests.flows.gpus.rig import (
     CLAIM_URL,
@@ -175,7 +175,8 @@ class ProviderContract:
         assert ours[CLAIM] == CLAIM_URL
         assert ours[LEASE] == lease.lease_id
         assert datetime.fromisoformat(ours[UNTIL]) == lease.deadline.replace(microsecond=0)
-        assert set(ours) <= {CLAIM, LEASE, UNTIL, POWER_OFF, "WHETSTONE_WORK"}
+        assert ours[OFFER].split(" ", 4)[4] == lease.offer.gpu
+        assert set(ours) <= {CLAIM, LEASE, UNTIL, OFFER, POWER_OFF, "WHETSTONE_WORK"}
         _assert_hidden(str(dict(given)), rig.secrets)
 
     def test_name_can_be_found_by_hand(self, rig: Rig, book: LeaseBook, ticket: Path) -> None:

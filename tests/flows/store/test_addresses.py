@@ -8,10 +8,10 @@ from datetime import timedelta
 import pytest
 import urllib3
 
-from flows.errors import StoreError
+from flows.errors import StoreAway, StoreError, StoreRefused
 from flows.settings import StoreSettings
 from flows.store.egress import GIB, crosses_regions, egress_cost, egress_of, store_region
-from flows.store.minio_store import MinioStore
+from flows.store.minio_store import MinioStore, _by_code
 from flows.store.reach import addresses_of, host_of, why_unreachable
 from tests.flows.store.servers import CREDENTIALS, strict_store
 
@@ -112,7 +112,17 @@ def test_names_are_asked_for() -> None:
     """The system's own name service answers; a name it does not know has no address."""
     assert "127.0.0.1" in addresses_of("localhost")
     assert addresses_of("no-such-name.invalid") == ()
+    assert addresses_of("store..example") == addresses_of(f"{'a' * 64}.example") == ()
     assert host_of("[::1]:9000") == "::1"
+
+
+@pytest.mark.parametrize(
+    "code", ["SlowDown", "SlowDownWrite", "SlowDownRead", "TooManyRequests", "429", "503"]
+)
+def test_store_that_asks_for_patience_is_away(code: str) -> None:
+    """A store that has too much to do is asked again, whatever its maker calls that; a no stays a no."""
+    assert isinstance(_by_code(code, "here"), StoreAway)
+    assert isinstance(_by_code("AccessDenied", "here"), StoreRefused)
 
 
 def test_what_leaves_the_store_is_counted() -> None:
@@ -123,6 +133,9 @@ def test_what_leaves_the_store_is_counted() -> None:
     assert crosses_regions("", "cn-hangzhou") is None
     assert crosses_regions("us-east-1", "us-east-1b") is False
     assert crosses_regions("us-central1", "us-central1-a") is False
+    aws = StoreSettings(endpoint="s3.us-east-1.amazonaws.com", region="us-east-1")
+    ways = ("aws/us-east-1", "us-east-1", "lambda/us-east-1", "aws/us-west-2")
+    assert [egress_of(aws, one, GIB, 0.0).crosses for one in ways] == [False, False, True, True]
     near, far = egress_of(oss, "cn-hangzhou", GIB, 0.0), egress_of(oss, "us-west-1", GIB, 0.12)
     assert (near.crosses, far.crosses, far.cost) == (False, True, 0.12)
     assert far.words == "1.00 GiB cn-hangzhou -> us-west-1, out of its region: $0.12"

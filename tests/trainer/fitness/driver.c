@@ -1,5 +1,6 @@
 /* Answer as NVIDIA's two libraries do, so that the probe's own calls are made for real: built twice, once as
-   libnvidia-ml.so.1 and once as libcuda.so.1. SLICED=1 cuts the card in two, BROKEN=1 lets CUDA fail. */
+   libnvidia-ml.so.1 and once as libcuda.so.1. SLICED=1 cuts the card in two, BROKEN=1 lets CUDA fail,
+   LOST=1 has a second card that fell off its bus. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,8 +13,12 @@ int nvmlInitWithFlags(unsigned flags) { (void)flags; return 0; }
 int nvmlInit_v2(void) { return 0; }
 int nvmlSystemGetDriverVersion(char *text, unsigned length) { snprintf(text, length, "595.10"); return 0; }
 int nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 13020; return 0; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) { *handle = &cards[index]; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = is("LOST") ? 2 : 1; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle)
+{
+    *handle = &cards[index];
+    return is("LOST") && index == 1 ? 15 : 0; /* GPU is lost */
+}
 int nvmlDeviceGetMigMode(void *handle, unsigned *now, unsigned *next)
 {
     (void)handle;

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleet_contracts.base import decode, encode, utc_now
-from fleet_contracts.renting import SIMULATED_DRIVER
+from fleet_contracts.renting import OFFER, SIMULATED_DRIVER
 from fleet_contracts.training import Prediction, RunEvent, VramEstimate
 from tests.trainer.rented.kit import T4, HttpStore, running
 from tests.trainer.store import RunStore
@@ -115,6 +115,44 @@ def test_what_a_plan_needs() -> None:
     late = slow.model_copy(update={"deadline": now + timedelta(seconds=8000)})
     assert need_of(late, ticket, (), now, Already()).data_seconds == 800.0
     assert need_of(store.plan, ticket, (), now, Already()).cards == 0
+
+
+def test_a_run_that_goes_on_needs_the_time_that_is_left() -> None:
+    """With most of it done elsewhere the deadline leaves the data their time; past it, what is always granted."""
+    store = RunStore(b"weights")
+    now = utc_now()
+    ten_hours = Prediction(seconds=36_100.0, train_seconds=36_000.0, images_per_second=1.0)
+    plan = store.plan.model_copy(
+        update={"offer": T4, "predicted": ten_hours, "deadline": now + timedelta(hours=4)}
+    )
+    granted = [
+        need_of(plan, store.ticket(), (), now, Already(done=share)).data_seconds for share in (0.8, 0.0, 1.0)
+    ]
+    assert granted == [pytest.approx(7_200.0), LEAST_DATA_SECONDS, pytest.approx(14_400.0)]
+    over = plan.model_copy(update={"deadline": now - timedelta(hours=1)})
+    assert need_of(over, store.ticket(), (), now, Already()).data_seconds == LEAST_DATA_SECONDS
+
+
+def test_a_machine_is_held_against_its_own_offer(tmp_path: Path) -> None:
+    """A run planned for a T4 goes on with what was rented instead; the plan's card counts where none is named."""
+    store = RunStore(b"weights")
+    a100 = T4.model_copy(update={"gpu": "A100", "gpu_memory_mib": 40_960})
+    plan = store.plan.model_copy(update={"offer": a100})
+    card = SimulatedCard("NVIDIA RTX A6000", 46_068, 45_000, (8, 6))
+    driver = {**HOST, SIMULATED_DRIVER: str(describe(tmp_path / "driver.json", card))}
+    cache = ObjectCache(tmp_path / "cache")
+
+    def kinds(told: str) -> list[str]:
+        check = Check(environment={**driver, OFFER: told})
+        try:
+            found = check(plan, store.ticket(), (), tmp_path, cache)
+        except MachineUnfit as error:
+            return [one for one in error.reasons if one.startswith("kind")]
+        return [one.why for one in found if one.what == "kind"]
+
+    assert kinds("") == ["kind: A100 promised, NVIDIA RTX A6000 here"]
+    assert kinds("cloud-b 1 49140 65536 RTXA6000") == []
+    assert kinds("cloud-b 1 49140 65536 H100") == ["kind: H100 promised, NVIDIA RTX A6000 here"]
 
 
 def test_a_plan_for_the_processor_is_not_checked_at_home(tmp_path: Path) -> None:

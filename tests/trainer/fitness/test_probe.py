@@ -55,6 +55,13 @@ def test_a_card_on_which_cuda_does_not_start(libraries: Path) -> None:
     assert told.cuda_error == "cuInit: unknown error"
 
 
+def test_a_lost_card_does_not_hide_the_others(libraries: Path) -> None:
+    """Of two cards, one of which fell off its bus, the other one is told; how many are wanted is judged later."""
+    told = seen(libraries, LOST="1")
+    assert told.error == ""
+    assert [one.name for one in told.cards] == ["NVIDIA A30"]
+
+
 def test_a_machine_without_a_driver(tmp_path: Path) -> None:
     """No library, no driver; a file that is no library is told as well."""
     (tmp_path / "libnvidia-ml.so.1").write_text("no library")

@@ -82,6 +82,19 @@ def test_what_only_costs_time_is_told(seen: MachineSeen, what: str) -> None:
     assert [(one.what, one.grave) for one in found] == [(what, False)]
 
 
+@pytest.mark.parametrize(
+    ("gpu", "promised", "real"), [("RTXA6000", 49_140, 46_068), ("RTXA5000", 24_564, 23_028)]
+)
+def test_error_correction_is_no_lie(gpu: str, promised: int, real: int) -> None:
+    """A workstation card with ECC switched on has a sixteenth less: a run that fits is not turned away."""
+    need = replace(NEED, gpu=gpu, promised_mib=promised)
+    name = f"NVIDIA {gpu.replace('RTX', 'RTX ')}"
+    seen = with_card(name=name, total_bytes=real * MIB, free_bytes=(real - 400) * MIB, capability=(8, 6))
+    assert judge(seen, need) == ()
+    full = replace(need, peak_bytes=(real + 1) * MIB)
+    assert [(one.what, one.grave) for one in judge(seen, full)] == [("memory", True)]
+
+
 def test_every_card_of_several_counts() -> None:
     """With two cards promised, the second one's memory is looked at too, and a third one is not."""
     small = replace(CARD, total_bytes=8 * GIB)

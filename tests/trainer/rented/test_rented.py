@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -167,6 +169,27 @@ def _stalled(store: HttpStore, disk: Path) -> Rented:
     rented.environment[POWER_OFF] += f"; : k3y-of-this-machine; test $(wc -l < {rented.off}) -ge 3"
     rented.start()
     return rented
+
+
+def test_output_that_nobody_reads_does_not_hold_the_machine(store: HttpStore, rented: Rented) -> None:
+    """A seller whose log is stuck: the pipe is full, and the lease ends and the machine goes all the same."""
+    store.stalls.add("ticket.json")
+    machine = Rented(store, rented.disk, store.clock() + timedelta(seconds=2), ("-c", _IMPATIENT))
+    log = machine.disk / "work" / "leases" / machine.environment["WHETSTONE_LEASE"] / "trainer.log"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"x" * (4 << 20))
+    with subprocess.Popen(
+        [sys.executable, "-c", _IMPATIENT], cwd=machine.disk, env=machine.environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        machine.process = process
+        try:
+            assert process.wait(60) == AGAIN
+        finally:
+            machine.end()
+        assert machine.times_off == 1
+        assert process.stdout is not None
+        assert 0 < len(process.stdout.read()) < 4 << 20, "the pipe was never full"
 
 
 def test_a_machine_whose_store_never_answers_ends(store: HttpStore, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 _ASK = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
 _ASK_SECONDS = 10.0
 _MIB = 2**20
+_GROUPS = Path("/sys/fs/cgroup")
+"""Within a container, its own group."""
 
 
 def look(folder: Path) -> dict[str, Any]:
@@ -18,12 +20,33 @@ def look(folder: Path) -> dict[str, Any]:
     there = next(one for one in (folder, *folder.parents) if one.exists())
     cards, why = _cards()
     return {
-        "cpu_count": len(os.sched_getaffinity(0)),
-        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MIB,
+        "cpu_count": cores(len(os.sched_getaffinity(0))),
+        "memory_mib": memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // _MIB,
         "disk_mib": shutil.disk_usage(there).free // _MIB,
         "cards": cards,
         "cards_why": why,
     }
+
+
+def memory(whole: int, groups: Path = _GROUPS) -> int:
+    """Return the bytes of memory that may be used: a rented box is often a container on a larger machine."""
+    told = [_read(groups / name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
+    return min([whole, *(int(one) for one in told if one.isdecimal() and int(one) > 0)])
+
+
+def cores(whole: int, groups: Path = _GROUPS) -> int:
+    """Return how many cores may be used, at least one: a container's share of time is a limit too."""
+    quota, _, period = _read(groups / "cpu.max").partition(" ")
+    if not (quota.isdecimal() and period.isdecimal() and int(period) > 0):
+        return whole
+    return max(min(whole, int(quota) // int(period)), 1)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _cards() -> tuple[list[tuple[str, int]], str]:

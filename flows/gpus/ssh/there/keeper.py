@@ -70,6 +70,7 @@ def _terminate(place: Place) -> None:
     if place.read("machine") is None or (place.read("guard") or {}).get("done"):
         return
     guarding.revive(place)
+    guarding.end_after_boot(place)
     if is_running(place):
         place.write_once("ended", {"why": "terminated"})
     end(place, guarding.STOP_SECONDS)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flows.gpus.autodl.client import Method
 from flows.gpus.autodl.elastic import AutodlElasticProvider
+from flows.gpus.autodl.errors import CallRefused
 from flows.gpus.autodl.simulated_elastic import Container
 from flows.gpus.autodl.simulator import AutodlSimulator
-from flows.gpus.errors import LaunchRefused, TokenRefused
+from flows.gpus.errors import LaunchRefused, ProviderAway, TokenRefused
 from flows.gpus.leases import LeaseBook, give_back, rent
 from tests.flows.gpus.autodl.rigs import ElasticRig, elastic_section, pace_of
 from tests.flows.gpus.contract import INSTALLATION, terms
@@ -153,6 +157,45 @@ def test_every_region_is_asked_where_none_is_named(rig: ElasticRig, tmp_path: Pa
     section = elastic_section(rig.simulator, regions=())
     wide = AutodlElasticProvider("autodl-esd", section, INSTALLATION, tmp_path, pace=pace_of(rig.simulator))
     assert {one.region for one in wide.offers()} == {"westDC2", "beijingDC4"}
+
+
+def test_region_that_is_refused_costs_its_own_offers_alone(
+    rig: ElasticRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sign AutoDL gave up does not take the others' offers along; where it refuses all, it says so."""
+    section = elastic_section(rig.simulator, regions=("oldDC1", "westDC2"))
+    monkeypatch.setattr(rig.provider, "_section", section)
+    ask, refused = rig.provider._client.send, {"oldDC1"}
+
+    def send(method: Method, path: str, body: Mapping[str, Any]) -> Any:
+        if body.get("region_sign") in refused:
+            raise CallRefused(expected="Success", got="BadRequest: no such region", where=path)
+        return ask(method, path, body)
+
+    monkeypatch.setattr(rig.provider._client, "send", send)
+    assert [one.region for one in rig.provider.offers()] == ["westDC2"]
+    refused.add("westDC2")
+    with pytest.raises(CallRefused, match="no such region"):
+        rig.provider.offers()
+
+
+@pytest.mark.parametrize("answer", [None, {}, {"deployment_uuid": None}, {"deployment_uuid": ""}, "dep"])
+def test_creation_without_a_name_is_no_machine(
+    rig: ElasticRig, book: LeaseBook, ticket: Path, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    """An answer that names no deployment is as one that was lost: what was made is found in the list."""
+    wanted, ask = terms(rig), rig.provider._client.send
+
+    def send(method: Method, path: str, body: Mapping[str, Any]) -> Any:
+        told = ask(method, path, body)
+        return answer if (method, path) == ("POST", ROOT) else told
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.provider._client, "send", send)
+        with pytest.raises(ProviderAway, match=r"name of what was made|uuid of a deployment"):
+            rent(book, rig.provider, wanted, ticket)
+    (made,) = rig.provider.list_ours()
+    assert rig.simulator.elastic.deployments.keys() == {made.machine}
 
 
 def test_container_ends_with_its_lease(rig: ElasticRig, book: LeaseBook, ticket: Path) -> None:

@@ -83,6 +83,8 @@ def test_stock_that_cannot_be_read(data: object) -> None:
         ({"result_total": 120}, 1, 50, False),
         ({"result_total": 120}, 3, 120, True),
         ({}, 1, 7, True),
+        ({}, 1, 100, False),
+        ({}, 2, 107, True),
     ],
 )
 def test_list_is_read_to_its_end(page: dict[str, int], index: int, seen: int, is_last: bool) -> None:

@@ -17,7 +17,7 @@ from flows.database import Database
 from flows.gpus.base import MachineStatus
 from flows.gpus.dstack import specs, states
 from flows.gpus.dstack.answers import read_answer
-from flows.gpus.dstack.offers import place_of, read_offers
+from flows.gpus.dstack.offers import place_of, read_offers, why_gone
 from flows.gpus.dstack.provider import PAGE, DstackProvider
 from flows.gpus.dstack.shapes import Row, offer, plan
 from flows.gpus.dstack.simulated_account import Fleet
@@ -278,6 +278,20 @@ def test_offers_of_several_zones_and_without_a_price() -> None:
     assert found["T4"].on_demand_price is None
 
 
+@pytest.mark.parametrize("price", [0.0, -0.5, float("nan"), float("inf")])
+def test_price_that_is_none_is_not_the_cheapest(price: float) -> None:
+    """What is no price is unknown, spoils no other offer, and is not taken for below what was agreed."""
+    odd = {**offer(Row("aws", "us-east-1", "g4", "T4", 16384, 0.5), "available"), "price": price}
+    found = {
+        one.gpu: one
+        for one in read_offers(plan("main", {}, [odd, offer(RTX, "available")]), "c", (), utc_now())
+    }
+    assert (found["T4"].on_demand_price, found["RTX4090"].on_demand_price) == (None, 0.69)
+    place = place_of(found["T4"].offer_id)
+    assert place is not None
+    assert "not known" in why_gone(plan("main", {}, [odd]), place, spot=False, ceiling=0.5)
+
+
 def test_no_measure_of_utilisation_where_none_is_wanted() -> None:
     """At 0 percent dstack is told to end nothing for being idle."""
     place = place_of("runpod/EU-RO-1/a/b/1xT4-16384")
@@ -322,6 +336,7 @@ def test_no_measure_of_utilisation_where_none_is_wanted() -> None:
             "refused",
             "HTTP 422: body.value: Field required",
         ),
+        (422, b'{"detail":[{"loc":null,"msg":"No"},{"loc":3,"msg":"No"}]}', "refused", "HTTP 422: No; No"),
         (405, b'{"detail":"Method Not Allowed"}', "refused", "HTTP 405: Method Not Allowed"),
         (429, b"{}", "away", "HTTP 429: no message"),
         (500, b'"Internal Server Error"', "away", "HTTP 500: no message"),
@@ -346,3 +361,16 @@ def test_answer_of_another_shape_is_no_answer(
         place.provider.offers()
     with pytest.raises(ProviderAway, match="another"):
         place.provider.standing()
+
+
+@pytest.mark.parametrize("job", [3, [1], {"status": "failed"}])
+def test_machine_told_in_another_shape(place: Place, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose job cannot be read breaks nobody who asks how it is, or for its log."""
+    machine = place.launch(place.lease())
+    run = {"status": "running", "latest_job_submission": job}
+    monkeypatch.setattr(place.simulator, "_answer", lambda _: (200, run))
+    with pytest.raises(ProviderAway, match="another"):
+        place.provider.logs(machine)
+    if not isinstance(job, dict):
+        with pytest.raises(ProviderAway, match="another"):
+            place.provider.status(machine)

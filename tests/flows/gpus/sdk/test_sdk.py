@@ -7,8 +7,10 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,7 @@ from flows.gpus.pai_dlc import calls as pai_calls
 from flows.gpus.pai_dlc.simulator import PaiDlcSimulator
 from flows.gpus.sdk.calls import MOST_LETTERS, Refusal, Seller
 from flows.gpus.sdk.keys import KeyPair, read_pair
+from flows.gpus.sdk.simulator import Reply, Request
 from tests.flows.gpus.contract import terms, write_ticket
 from tests.flows.gpus.modelarts.rig import ModelArtsRig
 from tests.flows.gpus.pai_dlc.rig import PaiDlcRig
@@ -139,6 +142,34 @@ def test_debug_mode_of_an_sdk_shows_no_key(
     written = f"{capfd.readouterr()} {caplog.text}"
     for secret in (*KEY, SESSION):
         assert secret not in written
+
+
+@pytest.mark.parametrize("number", ["many", [3], {"a": 1}])
+def test_answer_of_another_shape_is_no_answer(
+    rig: JobsRig, monkeypatch: pytest.MonkeyPatch, number: object
+) -> None:
+    """JSON with other things in its fields than the seller's breaks nobody: the seller is away."""
+    garbled = []
+
+    def garble(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: garble(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [garble(one) for one in value]
+        return number if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+    answer = rig.simulator.answer
+
+    def another(request: Request) -> Reply:
+        told = answer(request)
+        garbled.append(request.path)
+        return replace(told, document=garble(told.document))
+
+    monkeypatch.setattr(rig.simulator, "answer", another)
+    for call in (rig.provider.offers, rig.provider.list_ours):
+        with pytest.raises(ProviderAway):
+            call()
+    assert len(garbled) == 2
 
 
 def test_a_missing_package_is_named(rig: JobsRig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flows.gpus.base import MachineStatus
 from flows.gpus.errors import LaunchRefused, ProviderAway, TokenRefused
 from flows.gpus.settings import SkypilotSection
 from flows.gpus.skypilot import simulator as simulated
@@ -15,6 +19,8 @@ from flows.gpus.skypilot.client import Pace
 from flows.gpus.skypilot.provider import SkypilotProvider
 from flows.gpus.skypilot.simulated_clusters import Failed, SimulatedCluster
 from flows.gpus.skypilot.simulator import Simulator
+from flows.gpus.skypilot.tasks import script
+from flows.gpus.starting import UNTIL
 from tests.flows.gpus.contract import INSTALLATION, write_ticket
 from tests.flows.gpus.skypilot.leases import NAME, lease_for
 from tests.helpers import wait_until
@@ -189,6 +195,58 @@ def test_offer_that_changed_is_refused(simulator: Simulator, tmp_path: Path, tic
         with pytest.raises(LaunchRefused, match="no such offer any more"):
             provider.launch(gone, ticket)
     assert not any(one.startswith("POST /launch") for one in simulator.seen)
+
+
+def test_offer_that_grew_dearer_is_refused(simulator: Simulator, tmp_path: Path, ticket: Path) -> None:
+    """Without a cap too: what was agreed is what is paid, and a price that rose is weighed against others."""
+    lease = lease_for().model_copy(update={"price": 0.5})
+    with pytest.raises(LaunchRefused, match=r"got \$0.75"):
+        provider_at(simulator, tmp_path).launch(lease, ticket)
+    assert not any(one.startswith("POST /launch") for one in simulator.seen)
+
+
+@pytest.mark.parametrize("answer", [None, {}, "none", [3], [{"status": "UP"}]])
+def test_answer_of_another_shape_is_not_an_empty_list(
+    simulator: Simulator, tmp_path: Path, ticket: Path, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    """A list that is none says nothing of machines: none is believed to have ended, whichever list it is."""
+    provider = provider_at(simulator, tmp_path)
+    provider.launch(lease_for(), ticket)
+    for page in ("look", "ask"):
+        with monkeypatch.context() as patch:
+            patch.setattr(provider._server, page, lambda *_, **__: answer)
+            for call in (provider.list_ours, lambda: provider.status(NAME)):
+                with pytest.raises(ProviderAway, match="of another shape"):
+                    call()
+
+
+def test_job_that_nobody_can_tell_of_is_not_over(
+    simulator: Simulator, tmp_path: Path, ticket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose job's status comes in another shape runs on, as far as anybody knows."""
+    provider = provider_at(simulator, tmp_path)
+    provider.launch(lease_for(), ticket)
+    ask = provider._server.ask
+    asked: list[str] = []
+
+    def another(path: str, *more: Any, **named: Any) -> Any:
+        asked.append(path)
+        return ["RUNNING"] if path == "/job_status" else ask(path, *more, **named)
+
+    monkeypatch.setattr(provider._server, "ask", another)
+    assert provider.status(NAME) == MachineStatus("running", "its job cannot be asked for")
+    assert "/job_status" in asked
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_job_that_begins_too_late_has_a_second(shell: str) -> None:
+    """A job whose lease is over is not run without a limit: for `timeout`, 0 seconds would mean that."""
+    run = [shell, "-c", script(("sleep", "60"))]
+    for past in ("2020-01-01T00:00:00+00:00", "$(date)"):
+        line = run if past != "$(date)" else [shell, "-c", f"{UNTIL}=$(date -Is); export {UNTIL}; {run[2]}"]
+        assert (
+            subprocess.run(line, env={**os.environ, UNTIL: past}, timeout=30, check=False).returncode == 124
+        )
 
 
 def test_section_chooses_clouds_regions_and_gpus(simulator: Simulator, tmp_path: Path) -> None:

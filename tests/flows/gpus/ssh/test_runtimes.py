@@ -14,7 +14,7 @@ from flows.gpus.errors import LaunchRefused, ProviderAway
 from flows.gpus.settings import SshSection
 from flows.gpus.ssh import carried
 from flows.gpus.ssh.provider import SshProvider
-from flows.gpus.ssh.there import places
+from flows.gpus.ssh.there import hardware, places
 from flows.gpus.starting import CLAIM
 from tests.flows.gpus.contract import CLAIM_URL, INSTALLATION, write_ticket
 from tests.flows.gpus.ssh.kit import SshRig, StubHost, command_lines, end_with_guard, lease_of, wait_for_end
@@ -122,6 +122,27 @@ def test_cards_are_those_the_driver_names(rig: SshRig) -> None:
         assert (found.gpu, found.gpu_count, found.gpu_memory_mib) == ("cpu", 0, 0)
     finally:
         script.unlink()
+
+
+@pytest.mark.parametrize(
+    ("files", "memory", "cores"),
+    [
+        ({}, 64_000, 16),
+        ({"memory.max": "max\n", "cpu.max": "max 100000\n"}, 64_000, 16),
+        ({"memory.max": "32000\n", "cpu.max": "400000 100000\n"}, 32_000, 4),
+        ({"memory.max": "99000\n", "cpu.max": "50000 100000\n"}, 64_000, 1),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 64_000, 16),
+        ({"memory/memory.limit_in_bytes": "16000\n", "cpu.max": "so much"}, 16_000, 16),
+    ],
+)
+def test_a_box_is_no_larger_than_its_container(
+    tmp_path: Path, files: dict[str, str], memory: int, cores: int
+) -> None:
+    """What a seller gave the container counts, not the machine it stands on; what cannot be read is no limit."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert (hardware.memory(64_000, tmp_path), hardware.cores(16, tmp_path)) == (memory, cores)
 
 
 def test_host_without_docker_refuses(rig: SshRig) -> None:

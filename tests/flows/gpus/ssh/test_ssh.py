@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from flows.gpus.ssh import client as clients
 from flows.gpus.ssh import provider as adapter
 from flows.gpus.ssh.provider import SshProvider, ending_of
 from flows.gpus.ssh.simulator import make_key
-from flows.gpus.ssh.there import places
+from flows.gpus.ssh.there import guarding, places
 from flows.gpus.ssh.there.keeper import MARK
 from tests.flows.gpus.contract import CLAIM_URL, INSTALLATION, RUN
 from tests.flows.gpus.ssh.kit import SshRig, StubHost, command_lines, lease_of
@@ -39,6 +40,17 @@ place, section, lease = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 provider = SshProvider("boxes", SshSection.model_validate_json(section), "plant7", place)
 print(provider.launch(decode(Lease, lease.encode(), where="test"), place / "ticket.json"), flush=True)
 time.sleep(300)
+"""
+
+
+NAMELESS = """
+import pathlib, sys, time
+from flows.gpus.ssh.there import guarding, places
+place = places.Place(pathlib.Path(sys.argv[1]), sys.argv[2])
+while not (place.folder / "write").exists():
+    time.sleep(0.01)
+place.write("machine", {**guarding.my_name(), "runtime": "venv"})
+time.sleep(60)
 """
 
 
@@ -167,6 +179,80 @@ def test_guard_that_was_killed_comes_back(rig: SshRig) -> None:
     wait_until(lambda: rig.provider.status(machine).state == "ended", 30, "the deadline")
     wait_until(lambda: all(is_gone(pid) for pid in starts(rig)[0]), 20, "trainer and child to be gone")
     assert place.session("guard") != first
+
+
+def test_guard_of_an_old_machine_spares_the_next_one(rig: SshRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard that is started anew for a machine long over does not switch off a host where another works."""
+    monkeypatch.setattr(adapter, "LINGER_SECONDS", 0.0)
+    off = rig.place / "off"
+    host = rig.first.settings(rig.folders[0], power_off=f"touch {off}", price=0.5)
+    provider = provider_of(rig, SshSection(kind="ssh", hosts=(host,)))
+    old = places.Place(rig.folders[0], f"ws-{INSTALLATION}-{'0' * 15}5")
+    now = lease_of(provider, 1)
+    machine = provider.launch(now, rig.place / "ticket.json")
+    name = {"pid": 1, "start_ticks": 1, "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}
+    ends = {"until_since_boot": 0.0, "power_off": f"touch {off}", "linger": 300.0, "run_id": RUN}
+    old.write("machine", {**name, **ends, "runtime": "venv"})
+    assert provider.status(f"{now.offer.offer_id}/{old.tag}").state == "ended"
+    wait_until(lambda: bool((old.read("guard") or {}).get("done")), 20, "the old machine's guard to be done")
+    assert not off.exists()
+    assert provider.status(machine).state == "running"
+
+
+def test_host_that_was_rebooted_is_switched_off(rig: SshRig) -> None:
+    """A reboot takes trainer and guard; whoever ends the machine then has its host switched off, once."""
+    off = rig.place / "off"
+    offer, machine = rig.offer_of(0), f"ws-{INSTALLATION}-{'0' * 15}8"
+    place = places.Place(rig.folders[0], machine)
+    name = {"pid": 1, "start_ticks": 1, "boot": "an earlier one", "run_id": RUN, "runtime": "venv"}
+    place.write("machine", {
+        **name, "until_since_boot": 9e9, "power_off": f"echo off >> {off}", "linger": 0.0,
+    })  # fmt: skip
+    assert rig.provider.status(f"{offer.offer_id}/{machine}").state == "ended"
+    assert not off.exists()
+    rig.provider.terminate(f"{offer.offer_id}/{machine}")
+    wait_until(lambda: bool((place.read("guard") or {}).get("done")), 20, "its guard to be done")
+    rig.provider.terminate(f"{offer.offer_id}/{machine}")
+    assert off.read_text() == "off\n"
+
+
+def test_guard_waits_for_the_name_of_whom_it_has_to_end(tmp_path: Path) -> None:
+    """A lease that is over before its trainer has written its name down leaves no trainer behind."""
+    place = places.Place(tmp_path / "there", f"ws-{INSTALLATION}-{'0' * 15}7")
+    place.path.mkdir(parents=True)
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", NAMELESS, str(place.folder), place.tag], cwd=ROOT, start_new_session=True
+    )
+    try:
+        assert place.session() is None, "it writes its name when it is told to"
+        threading.Timer(0.3, (tmp_path / "there" / "write").touch).start()
+        guarding.guard_machine(place, guarding.Orders(guarding.since_boot(), "", 0.0), child=trainer.pid)
+        assert place.session() is not None
+        assert is_gone(trainer.pid)
+    finally:
+        trainer.kill()
+        trainer.wait(10)
+
+
+@pytest.mark.parametrize("broken", ["disk", "docker"])
+def test_guard_switches_off_over_whatever_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """A disk that takes no word more, or a Docker that does not answer, does not keep a host on."""
+    off, hits = tmp_path / "off", []
+    place = places.Place(tmp_path / "there", f"ws-{INSTALLATION}-{'0' * 15}6")
+    place.path.mkdir(parents=True)
+
+    def fail(*_: object) -> None:
+        hits.append(broken)
+        raise OSError(f"{broken} is broken")
+
+    monkeypatch.setattr(places.Place, "write", fail) if broken == "disk" else monkeypatch.setattr(
+        guarding, "living", fail
+    )
+    guarding.guard_machine(place, guarding.Orders(0.0, f"touch {off}", 0.0), child=0)
+    assert off.exists()
+    assert hits
 
 
 def test_switched_off_when_the_work_is_done(rig: SshRig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,6 +401,22 @@ def test_trainer_is_asked_to_end_its_own(rig: SshRig) -> None:
     assert rig.provider.status(machine).detail == "terminated"
     assert all(is_gone(pid) for pid in starts(rig)[0])
     assert not (rig.work() / "child-was-asked").exists()
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, 3, "yes", {"state": "fine", "detail": "", "busy": []}])
+def test_host_that_answers_otherwise_is_away(
+    rig: SshRig, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    """Whatever a host's seller puts in our program's place breaks nobody, and proves no machine's end."""
+    lease = lease_of(rig.provider, 1)
+    provider = rig.both()
+    machine = f"{lease.offer.offer_id}/ws-{INSTALLATION}-{'0' * 15}1"
+    monkeypatch.setattr(clients.HostClient, "call", lambda *_, **__: answer)
+    calls = [provider.offers, lambda: provider.launch(lease, rig.place / "ticket.json"),
+             lambda: provider.status(machine)]  # fmt: skip
+    for call in calls + [provider.list_ours] * (answer != []):
+        with pytest.raises(ProviderAway, match="another one"):
+            call()
 
 
 def test_two_hosts_of_one_name_are_an_error(hosts: tuple[StubHost, StubHost], tmp_path: Path) -> None:

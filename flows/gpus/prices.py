@@ -1,4 +1,4 @@
-"""Price what a seller rents whose API names no price: as the settings do, in the seller's money."""
+"""Price what is rented where no API names a price: as the settings do, in the seller's money."""
 
 from __future__ import annotations
 
