@@ -6,10 +6,11 @@ Secret block).
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from typing_extensions import Self
 
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -59,6 +60,19 @@ class SshHost(BaseModel):
     """What the environment is made with; a prepared one (with our packages) is taken as it is."""
     power_off: str = ""
     """Command that ends the machine's bill from within, such as `sudo shutdown -h now`."""
+
+    @field_validator("host_key")
+    @classmethod
+    def _key_is_whole(cls, line: str) -> str:
+        kind, content = line.split()[:2]
+        try:
+            known = base64.b64decode(content, validate=True)
+        except ValueError:
+            known = b""
+        # A key begins with the length of its kind's name, and that name (RFC 4253, 6.6).
+        if known[4 : 4 + len(kind)] != kind.encode():
+            raise ValueError("is cut short or damaged; paste what ssh-keyscan prints, without its first word")
+        return line
 
 
 class SshSection(ProviderSection):

@@ -373,7 +373,7 @@ def test_half_a_request_does_nothing(rig: SshRig) -> None:
 )
 def test_ending_is_that_of_the_worst_host(hosts: list[dict[str, object]], kind: str, words: str) -> None:
     """A provider promises no more than its most forgotten host can keep."""
-    key = "ssh-ed25519 " + "A" * 68
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
     made = [SshHost.model_validate({"host": "box", "host_key": key, "key_file": "k", **one}) for one in hosts]
     ending = ending_of(made)
     assert ending.kind == kind
@@ -381,8 +381,12 @@ def test_ending_is_that_of_the_worst_host(hosts: list[dict[str, object]], kind: 
 
 
 @pytest.mark.parametrize(
-    "line", ["", "ssh-ed25519", "box ssh-ed25519 AAAA", "ssh-dss " + "A" * 68, "ssh-ed25519 -oX=1"]
-)
+    "line",
+    [
+        "", "ssh-ed25519", "box ssh-ed25519 AAAA", "ssh-dss " + "A" * 68, "ssh-ed25519 -oX=1",
+        "ssh-ed25519 " + "A" * 68, "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 42,
+    ],
+)  # fmt: skip
 def test_host_key_must_be_one(line: str) -> None:
     """A line that is no host key is an error of the settings, not of the connection."""
     with pytest.raises(ValueError, match="host_key"):
