@@ -1,7 +1,7 @@
 """Forbid launches that would be in vain or could cost without end, before any provider is asked.
 
 (1) the machine has to reach the store
-(2) our token has to be good, and the account to hold enough
+(2) our token has to be good, and the account to hold enough: what an hour costs, or what the settings say
 (3) somebody or something has to end the machine when we are gone
 (4) what machines of other runs may still cost this month is not ours to spend
 """
@@ -19,13 +19,12 @@ from flows.gpus.heartbeats import reapers
 from flows.gpus.leases import LeaseBook, Terms
 from flows.gpus.money import Budget
 from flows.gpus.purse import launch_verdict
+from flows.store.egress import egress_cost
 from flows.store.reach import why_unreachable
 
 if TYPE_CHECKING:
     from flows.context import Context
     from flows.settings import Settings
-
-GIB = 2**30
 
 
 class Guard:
@@ -43,13 +42,15 @@ class Guard:
             TokenRefused: our token is not good for it.
             ProviderAway: the provider does not say.
         """
+        if terms.deadline <= self._book.now():
+            raise _refused("a deadline to come", f"{terms.deadline}, which passed", provider)
         # (1)
         if provider.traits.elsewhere and not provider.traits.near:
             why = why_unreachable(self._ctx.settings.store)
             if why:
                 raise _refused("a store that the machine can reach", why, provider)
         # (2)
-        self._require_standing(provider)
+        self._require_standing(provider, terms)
         # (3)
         section = self._ctx.settings.providers.get(provider.name)
         consent = section.worst_cost if section else 0.0
@@ -63,10 +64,10 @@ class Guard:
         if verdict.state == "stop":
             raise _refused("money left this month", verdict.why, provider, "Raise money.per_month, or wait.")
 
-    def _require_standing(self, provider: GpuProvider) -> None:
+    def _require_standing(self, provider: GpuProvider, terms: Terms) -> None:
         standing = provider.standing()
         section = self._ctx.settings.providers.get(provider.name)
-        least = section.least_balance if section else 0.0
+        least = max(section.least_balance if section else 0.0, terms.price or 0.0)
         if standing.balance is not None and standing.balance < least:
             got = f"${standing.balance:.2f}"
             raise _refused(f"at least ${least:.2f} on the account", got, provider, "Top the account up.")
@@ -77,7 +78,7 @@ def entry_costs(settings: Settings, data_bytes: int) -> Callable[[GpuOffer], flo
 
     def entry_of(offer: GpuOffer) -> float:
         section = settings.providers.get(offer.provider)
-        return section.egress_per_gib * data_bytes / GIB if section else 0.0
+        return egress_cost(data_bytes, section.egress_per_gib) if section else 0.0
 
     return entry_of
 

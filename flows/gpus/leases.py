@@ -13,22 +13,27 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from fleet_contracts import utc_now
 from fleet_contracts.training import GpuOffer, Lease
 from flows.database import Database
 from flows.database.schema import LeaseRow, RunRow
-from flows.gpus.base import GpuProvider
+from flows.gpus.base import GpuProvider, MachineState
 from flows.gpus.errors import LaunchRefused, LeaseEnded, ProviderAway
+from flows.gpus.lease_rows import lease_of, live_rows, require_its_own, require_live, same_provider
 from flows.gpus.money import cost_of
 
 MACHINE_ENDED = "its machine had ended"
 """Why a lease ended whose machine died or was taken away."""
+LAUNCH_REFUSED = "launch refused"
+"""How the reason begins of a lease whose provider would not launch."""
+SENDING = timedelta(minutes=2)
+"""From the note that a provider is asked to its taking the order, at most; a process may die in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,19 @@ class LeaseBook:
     def __init__(self, database: Database, now: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self.now = now
+        self.returned: dict[str, datetime] = {}
+        """When launch calls of this process came back, answered or not, by lease."""
 
     def record(self, terms: Terms) -> Lease:
-        """Write a new lease down, or return the live one this run already has from this provider."""
+        """Write a new lease down, or return the live one this run already has from this provider.
+
+        Raises:
+            ProviderAway: the run has one from another provider, which may have a machine.
+        """
         with self._database.session() as session:
-            live = _live_rows(session, run_id=terms.run_id, provider=terms.offer.provider)
+            live = live_rows(session, run_id=terms.run_id, provider=None)
             if live:
-                return _lease_of(live[0])
+                return same_provider(lease_of(live[0]), terms.offer.provider)
             row = LeaseRow(
                 lease_id=f"lease-{uuid.uuid4().hex[:16]}",
                 task_id=terms.task_id,
@@ -71,17 +82,13 @@ class LeaseBook:
                 state="recorded",
                 machine="",
                 recorded_at=self.now(),
-                ended_at=None,
                 end_reason="",
                 spot=terms.spot,
                 price=terms.price,
-                asked_at=None,
-                launched_at=None,
-                cost=None,
             )
             session.add(row)
             session.flush()
-            return _lease_of(row)
+            return lease_of(row)
 
     def note_asked(self, lease_id: str) -> Lease:
         """Note that the provider is about to be asked for a machine: from now on one may exist.
@@ -91,24 +98,25 @@ class LeaseBook:
         """
         with self._database.session() as session:
             row = self._row(session, lease_id)
-            _require_live(row, now="The next attempt records a new lease.")
+            require_live(row, now="The next attempt records a new lease.")
             row.asked_at = self.now()
-            return _lease_of(row)
+            return lease_of(row)
 
     def note_launched(self, lease_id: str, machine: str) -> Lease:
         """Note the machine of a lease.
 
         Raises:
-            LeaseEnded: the lease ended meanwhile; the caller has to terminate the machine.
+            LeaseEnded: the lease ended meanwhile, or has another; the caller has to terminate the machine.
         """
         with self._database.session() as session:
             row = self._row(session, lease_id)
-            _require_live(row, now="The machine is terminated; the next attempt records a new lease.")
+            require_live(row, now="The machine is terminated; the next attempt records a new lease.")
+            require_its_own(row, machine)
             if row.state != "launched":
                 # It may have run since it was asked for, and is paid from then on.
                 row.launched_at = row.asked_at or self.now()
             row.state, row.machine = "launched", machine
-            return _lease_of(row)
+            return lease_of(row)
 
     def end(self, lease_id: str, reason: str) -> Lease:
         """End a lease; one that has ended keeps its first reason."""
@@ -116,35 +124,40 @@ class LeaseBook:
             row = self._row(session, lease_id)
             if row.state != "ended":
                 row.state, row.end_reason, row.ended_at = "ended", reason, self.now()
-                row.cost = cost_of(_lease_of(row), self.now())
-            return _lease_of(row)
+                row.cost = cost_of(lease_of(row), self.now())
+            return lease_of(row)
+
+    def call_off(self, lease_id: str, reason: str) -> None:
+        """Have the reaper end a live lease and its machine as soon as it can."""
+        with self._database.session() as session:
+            row = self._row(session, lease_id)
+            if row.state != "ended":
+                row.deadline, row.end_reason = min(row.deadline, self.now()), reason
+
+    def explain(self, lease_id: str, reason: str) -> None:
+        """Say why a machine ended that had ended by itself: a trainer's last word is found after it."""
+        with self._database.session() as session:
+            row = self._row(session, lease_id)
+            if row.state == "ended" and row.end_reason == MACHINE_ENDED:
+                row.end_reason = reason
 
     def live(self, *, run_id: str | None = None, provider: str | None = None) -> tuple[Lease, ...]:
         """Return the leases that have not ended, oldest first."""
         with self._database.reader() as session:
-            return tuple(_lease_of(row) for row in _live_rows(session, run_id=run_id, provider=provider))
+            return tuple(lease_of(row) for row in live_rows(session, run_id=run_id, provider=provider))
 
     def of_run(self, run_id: str) -> tuple[Lease, ...]:
         """Return every lease a run ever had, oldest first."""
-        with self._database.reader() as session:
-            query = select(LeaseRow).where(LeaseRow.run_id == run_id)
-            rows = session.scalars(query.order_by(LeaseRow.recorded_at, LeaseRow.lease_id))
-            return tuple(_lease_of(row) for row in rows)
+        return self._where(LeaseRow.run_id == run_id)
 
     def of_task(self, task_id: str) -> tuple[Lease, ...]:
         """Return every lease of a task's runs, oldest first."""
-        with self._database.reader() as session:
-            query = select(LeaseRow).where(LeaseRow.task_id == task_id)
-            rows = session.scalars(query.order_by(LeaseRow.recorded_at, LeaseRow.lease_id))
-            return tuple(_lease_of(row) for row in rows)
+        return self._where(LeaseRow.task_id == task_id)
 
     def since(self, moment: datetime) -> tuple[Lease, ...]:
         """Return the leases that lived at a moment or were recorded since, oldest first."""
-        with self._database.reader() as session:
-            alive = or_(LeaseRow.state != "ended", LeaseRow.ended_at >= moment)
-            query = select(LeaseRow).where(or_(LeaseRow.recorded_at >= moment, alive))
-            rows = session.scalars(query.order_by(LeaseRow.recorded_at, LeaseRow.lease_id))
-            return tuple(_lease_of(row) for row in rows)
+        alive = or_(LeaseRow.state != "ended", LeaseRow.ended_at >= moment)
+        return self._where(or_(LeaseRow.recorded_at >= moment, alive))
 
     def closed_runs(self, leases: Iterable[Lease]) -> frozenset[str]:
         """Return which of the leases' runs are closed; a run that nobody recorded is not."""
@@ -161,9 +174,12 @@ class LeaseBook:
 
     def find(self, lease_id: str) -> Lease | None:
         """Return a lease, live or ended."""
+        return next(iter(self._where(LeaseRow.lease_id == lease_id)), None)
+
+    def _where(self, condition: ColumnElement[bool]) -> tuple[Lease, ...]:
+        query = select(LeaseRow).where(condition).order_by(LeaseRow.recorded_at, LeaseRow.lease_id)
         with self._database.reader() as session:
-            row = session.get(LeaseRow, lease_id)
-            return None if row is None else _lease_of(row)
+            return tuple(lease_of(row) for row in session.scalars(query))
 
     @staticmethod
     def _row(session: Session, lease_id: str) -> LeaseRow:
@@ -185,8 +201,8 @@ def rent(book: LeaseBook, provider: GpuProvider, terms: Terms, ticket: Path) -> 
     # (1) the owner is on disk before anything can cost money
     lease = book.record(terms)
     # (2) a lease whose machine ended is closed, so that its name is never used for two machines
-    if lease.state == "launched" and provider.status(lease.machine).state != "running":
-        provider.terminate(lease.machine)
+    if lease.state == "launched" and state_of(book, provider, lease) != "running":
+        end_machine(provider, lease.machine)
         book.end(lease.lease_id, MACHINE_ENDED)
         lease = book.record(terms)
     # (3) an earlier call may have had its effect though its answer was lost
@@ -197,14 +213,25 @@ def rent(book: LeaseBook, provider: GpuProvider, terms: Terms, ticket: Path) -> 
         try:
             machine = provider.launch(lease, ticket)
         except LaunchRefused as error:
-            book.end(lease.lease_id, f"launch refused: {error.got}")
+            book.end(lease.lease_id, f"{LAUNCH_REFUSED}: {error.got}")
             raise
+        finally:
+            book.returned[lease.lease_id] = book.now()
     # (5) a lease that ended between (1) and (5) takes its machine with it
     try:
         return book.note_launched(lease.lease_id, machine)
     except LeaseEnded:
         provider.terminate(machine)
         raise
+
+
+def state_of(book: LeaseBook, provider: GpuProvider, lease: Lease) -> MachineState:
+    """Return how a lease's machine is; one its provider may not know yet is taken to run.
+
+    Taken for gone, it would be rented a second time before the first one shows.
+    """
+    state = provider.status(lease.machine).state
+    return "running" if state == "gone" and _may_not_show(book, provider, lease) else state
 
 
 def give_back(book: LeaseBook, provider: GpuProvider, lease: Lease, reason: str) -> None:
@@ -253,7 +280,7 @@ def _launched_before(book: LeaseBook, provider: GpuProvider, lease: Lease) -> st
     ours = _machines_of(provider, lease)
     if ours:
         return ours[0]
-    if book.now() - lease.asked_at < provider.settles:
+    if _may_not_show(book, provider, lease):
         raise ProviderAway(
             expected=f"{provider.settles} since the launch whose answer was lost",
             got=str(book.now() - lease.asked_at),
@@ -263,45 +290,9 @@ def _launched_before(book: LeaseBook, provider: GpuProvider, lease: Lease) -> st
     return ""
 
 
-def _require_live(row: LeaseRow, *, now: str) -> None:
-    if row.state == "ended":
-        raise LeaseEnded(
-            expected="a live lease",
-            got=f"one that ended: {row.end_reason}",
-            where=row.lease_id,
-            now=now,
-        )
-
-
-def _live_rows(session: Session, *, run_id: str | None, provider: str | None) -> list[LeaseRow]:
-    query = select(LeaseRow).where(LeaseRow.state != "ended")
-    query = query.order_by(LeaseRow.recorded_at, LeaseRow.lease_id)
-    if run_id is not None:
-        query = query.where(LeaseRow.run_id == run_id)
-    if provider is not None:
-        query = query.where(LeaseRow.provider == provider)
-    return list(session.scalars(query))
-
-
-def _lease_of(row: LeaseRow) -> Lease:
-    return Lease.model_validate(
-        {
-            "task_id": row.task_id,
-            "lease_id": row.lease_id,
-            "run_id": row.run_id,
-            "provider": row.provider,
-            "offer": row.offer,
-            "price_cap": row.price_cap,
-            "deadline": row.deadline,
-            "state": row.state,
-            "machine": row.machine,
-            "recorded_at": row.recorded_at,
-            "ended_at": row.ended_at,
-            "end_reason": row.end_reason,
-            "spot": row.spot,
-            "price": row.price,
-            "asked_at": row.asked_at,
-            "launched_at": row.launched_at,
-            "cost": row.cost,
-        }
-    )
+def _may_not_show(book: LeaseBook, provider: GpuProvider, lease: Lease) -> bool:
+    """Tell whether a lease's machine may exist and yet be unknown to its provider's answers."""
+    if lease.asked_at is None or not provider.settles:
+        return False
+    ordered = book.returned.get(lease.lease_id, lease.asked_at + SENDING)
+    return book.now() < ordered + provider.settles

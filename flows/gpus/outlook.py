@@ -73,13 +73,17 @@ def name_of(offer: GpuOffer, *, spot: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Hold what a run sees at a moment: its ways by name, the lease it lives under, and who refuses it."""
+    """Hold what a run sees at a moment: its ways by name, the lease it lives under, and who refuses it.
+
+    `doubtful` are those that refused it at any time before.
+    """
 
     need: Need
     progress: Progress
     places: Mapping[str, Place]
     lease: Lease | None
     refused: frozenset[str]
+    doubtful: frozenset[str] = frozenset()
 
 
 def situation_of(view: View, leases: Iterable[Lease], now: datetime) -> Situation:
@@ -92,7 +96,7 @@ def situation_of(view: View, leases: Iterable[Lease], now: datetime) -> Situatio
         Offer(
             name, place.spot, place.price or 0.0, name not in view.refused or name == here,
             deaths.get(name, 0), minutes.get(name, 0.0), need.speed_of(place.offer),
-            need.entry_of(place.offer),
+            need.entry_of(place.offer), name in view.doubtful and name != here,
         )
         for name, place in view.places.items()
     ]  # fmt: skip

@@ -125,9 +125,10 @@ def look_after(book: LeaseBook, provider: GpuProvider, *, now: datetime | None =
 
 
 def _why_over(lease: Lease, now: datetime, closed: frozenset[str]) -> str:
-    if lease.deadline <= now:
-        return "its deadline passed"
-    return "its run is closed" if lease.run_id in closed else ""
+    if lease.run_id in closed:
+        return "its run is closed"
+    # One that was called off says why; see `LeaseBook.call_off`.
+    return (lease.end_reason or "its deadline passed") if lease.deadline <= now else ""
 
 
 def _first_of_each(machines: Sequence[Machine], leases: dict[str, Lease]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,8 @@ log = logging.getLogger("whetstone.gpus")
 EVERY_SECONDS = 10.0
 END_SECONDS = 5.0
 """How long rounds that are under way may take to end when the reaper is told to stop."""
+HANGS_AFTER = 900.0
+"""Seconds after which a round that has not ended is told: nobody looks after its provider meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Rounds:
         self._beats = beats
         self._book = LeaseBook(watch.database)
         self._busy: dict[str, threading.Thread] = {}
+        self._since: dict[str, float] = {}
 
     def once(self) -> tuple[Round, ...]:
         """Do one round over all, one after the other, and return what came of each."""
@@ -73,15 +77,20 @@ class Rounds:
         self._start("besides", self._watch.besides)
         try:
             for name, provider in self._watch.lenders.now().items():
-                self._start(f"provider {name}", partial(self._look_after, provider))
+                if not self._start(f"provider {name}", partial(self._look_after, provider)):
+                    self._tell_of_hanging(name)
             self._out_of_reach()
         except (FlowsError, OSError) as error:
             log.error("gpus.round_failed error=%s", error)
+        except Exception:
+            # Whatever it is, the next round may do better than a reaper that died.
+            log.exception("gpus.round_failed")
 
-    def _start(self, name: str, work: Callable[[], object]) -> None:
+    def _start(self, name: str, work: Callable[[], object]) -> bool:
+        """Begin a round in a thread of its own, unless the one before goes on."""
         running = self._busy.get(name)
         if running is not None and running.is_alive():
-            return
+            return False
 
         def guarded() -> None:
             try:
@@ -91,7 +100,14 @@ class Rounds:
 
         # A call that hangs must not keep the process from ending.
         self._busy[name] = threading.Thread(target=guarded, name=name, daemon=True)
+        self._since[name] = time.monotonic()
         self._busy[name].start()
+        return True
+
+    def _tell_of_hanging(self, provider: str) -> None:
+        if time.monotonic() - self._since[f"provider {provider}"] > HANGS_AFTER:
+            why = f"a round there has not ended for {HANGS_AFTER / 60:.0f} minutes; start the reaper again"
+            self._note(Round(provider, answered=False, locked_out=True, trouble=why))
 
     def _look_after(self, provider: GpuProvider) -> Round:
         found = look_after(self._book, provider)

@@ -37,6 +37,8 @@ class Offer:
     speed: float = 1.0
     entry: float = 0.0
     """Dollars each start there costs beside its time, such as for the data sent to it."""
+    doubtful: bool = False
+    """It refused this run before: no machine is given up for it, unless for safety."""
 
     @property
     def minutes_to_death(self) -> float:
@@ -77,9 +79,10 @@ def decide(now: Situation) -> Move:
     # (1) a spot machine may die this minute, and then its work since the checkpoint is lost
     on_demand = _cheapest_in_time(now)
     if on_demand is not None and must_be_safe(now, on_demand.speed):
-        return _to_safety(here, on_demand)
+        return _to_safety(now, here, on_demand)
     # (2) the cheapest work, counting what a start and a death cost
-    best = min((one for one in now.offers if one.available), key=lambda one: _cost(one, now), default=None)
+    sure = [one for one in now.offers if one.available and not (here is not None and one.doubtful)]
+    best = min(sure, key=lambda one: _cost(one, now), default=None)
     if best is None:
         return Move("wait", why="nothing is to be had")
     if here is not None:
@@ -113,9 +116,13 @@ def _cheapest_in_time(now: Situation) -> Offer | None:
     return max(steady, key=lambda one: one.speed, default=None)
 
 
-def _to_safety(here: Offer | None, on_demand: Offer) -> Move:
+def _to_safety(now: Situation, here: Offer | None, on_demand: Offer) -> Move:
     if here is not None and not here.spot:
         return Move("stay", why="no time left to leave on demand")
+    needed = now.work_saved / on_demand.speed + now.cold_start
+    if here is not None and needed > now.time_left and now.work_here / here.speed + now.cold_left <= needed:
+        # Sellers were away, or refused: the moment has passed.
+        return Move("stay", why="on demand would be late, and this machine is further")
     return Move("rent", on_demand.name, "the time left is what on demand needs")
 
 

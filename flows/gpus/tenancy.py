@@ -15,22 +15,19 @@ from pathlib import Path
 from fleet_contracts.training import Lease
 from flows.gpus.base import GpuProvider
 from flows.gpus.errors import LaunchRefused, ProviderAway, TokenRefused
-from flows.gpus.leases import MACHINE_ENDED, LeaseBook, Terms, end_machine, give_back, rent
+from flows.gpus.leases import MACHINE_ENDED, LeaseBook, Terms, end_machine, give_back, rent, state_of
 from flows.gpus.outlook import MEMORY, Need, Place, Progress, View, name_of, situation_of
+from flows.gpus.shunned import REFUSED_FOR, UNFIT_FOR, doubtful, left_alone
 from flows.gpus.spot import Move, Situation, decide
 
 log = logging.getLogger("whetstone.gpus")
 
-REFUSED_FOR = timedelta(minutes=5)
-"""How long an offer that refused a launch is left alone."""
-UNFIT_FOR = timedelta(hours=24)
-"""How long one is left alone whose machine was not what it was sold as."""
 MOST_REFUSALS = 5
 """Offers that are tried one after the other before the next pause."""
 Guard = Callable[[GpuProvider, Terms], None]
 """Raises `LaunchRefused`, `TokenRefused` or `ProviderAway` where a launch must not even be asked for."""
 FREE_LEASE = timedelta(hours=24)
-"""Least time a free machine is leased for: no bill grows while it works on past the plan's deadline."""
+"""Least time a machine is leased for whose run has no deadline to keep, as no free one has."""
 
 
 def no_guard(provider: GpuProvider, terms: Terms) -> None:
@@ -82,7 +79,7 @@ class Tenant:
         if lease is None or not lease.machine:
             return False
         provider = self._provider_of(lease)
-        if provider.status(lease.machine).state == "running":
+        if state_of(self._book, provider, lease) == "running":
             return True
         end_machine(provider, lease.machine)
         self._book.end(lease.lease_id, MACHINE_ENDED)
@@ -99,15 +96,18 @@ class Tenant:
             LeaseEnded: the reaper ended the lease meanwhile.
         """
         running = self.is_running()
+        # (1) a launch that was begun is carried through first; where nothing was asked, all is decided anew
+        self._end_unasked()
         lease = self.lease()
-        # (1) a lease without a machine is a launch that was begun: it is ended or carried through first
         if lease is not None and not running:
             begun = Terms(lease.task_id, lease.run_id, lease.offer, lease.price_cap, lease.deadline,
                           lease.spot, lease.price)  # fmt: skip
             return self._rent(begun, "a launch that was begun")
         for _ in range(MOST_REFUSALS):
             # (2) what to do is decided on what is offered now and on what offers did to us before
-            places = {place.name: place for place in self._places()}
+            places = self._places_beside(lease)
+            if places is None:
+                return Move("stay", why="nobody says what else there is")
             move = decide(self._situation(progress, places, lease))
             if move.kind != "rent":
                 return move
@@ -139,10 +139,28 @@ class Tenant:
         """Give back whatever the run has.
 
         Raises:
-            ProviderAway: a machine cannot be ended just now; the call is made again.
+            ProviderAway, TokenRefused: a machine cannot be ended just now; the call is made again.
         """
+        away: ProviderAway | TokenRefused | None = None
         for lease in self._book.live(run_id=self._need.run_id):
-            give_back(self._book, self._provider_of(lease), lease, reason)
+            try:
+                give_back(self._book, self._provider_of(lease), lease, reason)
+            except (ProviderAway, TokenRefused) as error:
+                # One that cannot be ended must not keep another.
+                away = error
+        if away is not None:
+            raise away
+
+    def call_off(self, reason: str) -> None:
+        """Leave whatever the run has to the reaper, which ends it as soon as its seller lets it."""
+        for lease in self._book.live(run_id=self._need.run_id):
+            self._book.call_off(lease.lease_id, reason)
+
+    def explain(self, reason: str) -> None:
+        """Say why the run's last machine ended, where it ended by itself: that was no death."""
+        leases = self._book.of_run(self._need.run_id)
+        if leases:
+            self._book.explain(leases[-1].lease_id, reason)
 
     def _may_ask(self, terms: Terms) -> bool:
         place, provider = name_of(terms.offer, spot=terms.spot), self._providers[terms.offer.provider]
@@ -155,7 +173,7 @@ class Tenant:
         return True
 
     def _rent(self, terms: Terms, why: str) -> Move:
-        place, provider = name_of(terms.offer, spot=terms.spot), self._providers[terms.offer.provider]
+        place, provider = name_of(terms.offer, spot=terms.spot), self._provider(terms.offer.provider)
         try:
             lease = rent(self._book, provider, terms, self._ticket())
         except (LaunchRefused, TokenRefused) as error:
@@ -186,10 +204,20 @@ class Tenant:
     def _terms(self, place: Place) -> Terms:
         need = self._need
         # The reaper ends what is past its lease: one that began late must not be ended as soon as it began.
-        deadline = max(need.deadline, self._book.now() + FREE_LEASE) if need.free else need.deadline
+        bound = need.has_deadline and not need.free
+        deadline = need.deadline if bound else max(need.deadline, self._book.now() + FREE_LEASE)
         return Terms(
             need.task_id, need.run_id, place.offer, need.price_cap, deadline, place.spot, place.price
         )
+
+    def _places_beside(self, lease: Lease | None) -> dict[str, Place] | None:
+        """Return every way by name; None where nobody answers and a machine is at work all the same."""
+        try:
+            return {place.name: place for place in self._places()}
+        except (ProviderAway, TokenRefused):
+            if lease is None:
+                raise
+            return None
 
     def _places(self) -> list[Place]:
         """Return every way to rent that fits; an offer of unknown price cannot be weighed and is left out."""
@@ -216,12 +244,23 @@ class Tenant:
 
     def _situation(self, progress: Progress, places: Mapping[str, Place], lease: Lease | None) -> Situation:
         now = self._book.now()
-        refused = {name for name in places if self._is_refused(name, now)}
-        view = View(self._need, progress, places, lease, frozenset(refused))
+        mine = self._book.of_run(self._need.run_id)
+        refused = left_alone(mine, now) | {name for name in places if self._is_refused(name, now)}
+        view = View(self._need, progress, places, lease, refused, doubtful(mine))
         return situation_of(view, self._book.since(now - MEMORY), now)
 
     def _is_refused(self, name: str, now: datetime) -> bool:
         return self._refused.get(name, now) > now
 
     def _provider_of(self, lease: Lease) -> GpuProvider:
-        return self._providers[lease.provider]
+        return self._provider(lease.provider)
+
+    def _provider(self, name: str) -> GpuProvider:
+        if name not in self._providers:
+            raise ProviderAway(
+                expected=f"one of the providers {sorted(self._providers)}",
+                got=name,
+                where=f"a lease of {self._need.run_id}",
+                now="Set it up again: nobody else can end its machine.",
+            )
+        return self._providers[name]

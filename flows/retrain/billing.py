@@ -50,35 +50,39 @@ class _Page:
     """Be the artifact of one run's bill in one flow run."""
 
     def __init__(self, ctx: Context, task_id: str, run_id: str) -> None:
-        from prefect.artifacts import create_table_artifact
-
         self._ctx = ctx
         self._run_id = run_id
         self._cap = ctx.settings.task(task_id).limits.dollars or 0.0
-        bill = self._bill()
-        rows = [dict(row) for row in bill.rows]
-        made: Any = create_table_artifact(rows, key=f"{run_id}-bill", description=self._words(bill))
-        self._artifact: UUID = made
-        self._shown = bill
+        self._artifact: UUID | None = None
+        self._shown: Bill | None = None
         self._is_away = False
+        self.update()
 
     def update(self) -> None:
         """Write the bill as it is now, if it is another one than before."""
-        from prefect.client.orchestration import get_client
-        from prefect.client.schemas.actions import ArtifactUpdate
-
         try:
             bill = self._bill()
-            if bill == self._shown:
-                return
-            content = ArtifactUpdate(data=json.dumps(list(bill.rows)), description=self._words(bill))
-            with get_client(sync_client=True) as client:
-                client.update_artifact(self._artifact, content)
-            self._shown, self._is_away = bill, False
+            if bill != self._shown:
+                self._write(bill)
+                self._shown, self._is_away = bill, False
         except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises, the training goes on
             if not self._is_away:
                 log.warning("retrain.bill_not_shown run=%s error=%r", self._run_id, error)
             self._is_away = True
+
+    def _write(self, bill: Bill) -> None:
+        from prefect.artifacts import create_table_artifact
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import ArtifactUpdate
+
+        rows = [dict(row) for row in bill.rows]
+        if self._artifact is None:
+            made: Any = create_table_artifact(rows, key=f"{self._run_id}-bill", description=self._words(bill))
+            self._artifact = made
+            return
+        content = ArtifactUpdate(data=json.dumps(rows), description=self._words(bill))
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._artifact, content)
 
     def _bill(self) -> Bill:
         return bill_of(LeaseBook(self._ctx.database).of_run(self._run_id), utc_now())

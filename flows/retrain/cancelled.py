@@ -69,17 +69,24 @@ def close_cancelled(at: At, flow_runs: FlowRuns) -> tuple[str, ...]:
     """Close every active run whose flow run was cancelled; return their names.
 
     Raises:
-        PrefectAway: it does not say; runs that were asked for before are closed where they were cancelled.
+        PrefectAway: it does not say of one; the others are closed where they were cancelled.
     """
     closed = []
+    away: PrefectAway | None = None
     for run_id, flow_run in _at_work(at.database):
-        state = flow_runs.state_of(flow_run)
+        try:
+            state = flow_runs.state_of(flow_run)
+        except PrefectAway as error:
+            away = error
+            continue
         if state is not None and state.kind in BY_A_PERSON:
             row = close_if_still_of(at.database, run_id, flow_run, _reason(state))
             if row is not None:
                 closed.append(run_id)
                 log.warning("retrain.cancelled run=%s flow_run=%s", run_id, flow_run)
                 _keep_record(at, row)
+    if away is not None:
+        raise away
     return tuple(closed)
 
 

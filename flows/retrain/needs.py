@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from fleet_contracts.training import Considered, GpuOffer, TrainPlan
-from flows.gpus.outlook import Need
+from flows.gpus.outlook import Need, Progress
 from trainer.planning.cards import card_of, usable_mib
 
 LONGEST_RUN = timedelta(hours=24)
@@ -45,6 +45,12 @@ def need_of(plan: TrainPlan, now: datetime) -> Need:
         spot=plan.spot,
         free=free,
     )
+
+
+def progress_of(plan: TrainPlan, told: int) -> Progress:
+    """Return how far a run is: an epoch that was told is uploaded by the time the next one is."""
+    epochs = sum(stage.epochs for stage in plan.stages)
+    return Progress(saved=max(told - 1, 0) / epochs, here=min(told / epochs, 1.0))
 
 
 def fits(plan: TrainPlan, offer: GpuOffer) -> bool:

@@ -252,6 +252,8 @@ def _start_of_origin(row: OriginRow) -> Start:
 
 def _reopen(row: RunRow) -> None:
     row.state, row.reason, row.ended_at, row.touched_at = "active", "", None, utc_now()
+    # The flow run that was cancelled works on it no more: its cancellation must not close it again.
+    row.flow_run = ""
     if row.attempts > MOST_ATTEMPTS:
         # Only a person asks for it again; the trigger stops after far fewer.
         row.attempts = 0

@@ -15,18 +15,20 @@ from pathlib import Path
 from fleet_contracts import utc_now
 from fleet_contracts.training import GpuOffer, RunEvent, TrainPlan, TrainTicket
 from flows.context import Context
+from flows.errors import StoreAway
 from flows.gpus.base import GpuProvider
-from flows.gpus.errors import LaunchRefused, ProviderAway, TokenRefused
+from flows.gpus.errors import ProviderAway, TokenRefused
 from flows.gpus.leases import LeaseBook
-from flows.gpus.money import Budget, Verdict, judge_budget, spent
-from flows.gpus.outlook import Progress
-from flows.gpus.purse import month_so_far
+from flows.gpus.money import Budget
+from flows.gpus.shunned import UNFIT
 from flows.gpus.tenancy import Guard, Tenant, no_guard
 from flows.retrain import tickets
 from flows.retrain.attempts import NAMED, PASSING
 from flows.retrain.errors import TrainingFailed
-from flows.retrain.needs import costs_nothing, is_late, need_of
-from flows.retrain.uploads import Uploads
+from flows.retrain.leaving import Leaving
+from flows.retrain.limits import Limits, Silence, failed, first_offer, require_a_chance, require_no_later
+from flows.retrain.needs import costs_nothing, need_of, progress_of
+from flows.retrain.uploads import Uploads, why_of
 
 log = logging.getLogger("whetstone.retrain")
 
@@ -86,13 +88,15 @@ class Training:
         self._look_again = 0.0
         self._ask_again = 0.0
         self._waits = False
-        self._warned = False
         self._epochs = 0
+        self._limits = Limits(plan.run_id, ground.book, ground.budget)
+        self._silence = Silence.of(plan, ground.book.now())
         self._uploads = Uploads(ctx.store, plan)
         self._machines = 0
         self._failures = 0
         self._unfit = 0
         self._blind_since: float | None = None
+        self._leaving = Leaving(self._tenant, plan.run_id)
 
     def wait(self) -> None:
         """Return when the run's result lies in the bucket; its machine has ended then.
@@ -121,12 +125,20 @@ class Training:
 
     def _step_or_end(self) -> bool:
         try:
-            return self._step()
+            return self._step_within_limits()
         except PASSING:
             raise
         except NAMED as error:
             # The run is closed over this, and nobody would look after its machine any more.
             self._end_or_leave(f"the run ends: {error.got if isinstance(error, TrainingFailed) else error}")
+            raise
+
+    def _step_within_limits(self) -> bool:
+        try:
+            return self._step()
+        except StoreAway:
+            # What nobody hears of goes on costing.
+            self._look_at_the_limits()
             raise
 
     def _step(self) -> bool:
@@ -143,13 +155,13 @@ class Training:
         # (4) a trainer that gave up says why
         failure = self._uploads.failure()
         if failure is not None and failure.data.get("unfit"):
-            self._leave_unfit(_why(failure), running=running)
+            self._leave_unfit(why_of(failure), running=running)
         elif failure is not None:
-            self._take_failure(_why(failure), running=running)
+            self._take_failure(why_of(failure), running=running)
         elif self._blind_since is None:
             self._look_at_the_market(running=running)
         else:
-            self._require_time(running=True)
+            self._look_at_the_limits()
         return False
 
     def _look_at_the_market(self, *, running: bool) -> None:
@@ -157,40 +169,46 @@ class Training:
         if time.monotonic() < self._look_again and (running or self._waits):
             return
         if not self._free:
-            self._require_money()
+            self._limits.require_money()
         self._require_time(running=running)
-        self._require_open()
-        move = self._tenant.step(self._progress())
+        self._limits.require_open()
+        if running and self._silence.is_too_long() and not self._is_free():
+            self._leave_unfit(self._silence.line(), running=False)
+            return
+        move = self._tenant.step(progress_of(self._plan, self._epochs))
         self._waits = move.kind == "wait"
         self._look_again = time.monotonic() + (WAIT_SECONDS if self._waits else REVIEW_SECONDS)
         if move.kind == "rent":
             self._machines += 1
+            self._silence.is_broken()
             log.info("retrain.machine run=%s offer=%s why=%s", self._plan.run_id, move.offer, move.why)
         elif self._waits:
             log.info("retrain.waits_for_machine run=%s why=%s", self._plan.run_id, move.why)
 
+    def _look_at_the_limits(self) -> None:
+        """End the run where it must not go on though nobody says whether its machine works."""
+        self._require_time(running=True)
+        if time.monotonic() >= self._look_again:
+            self._look_again = time.monotonic() + REVIEW_SECONDS
+            if not self._free:
+                self._limits.require_money()
+            self._limits.require_open()
+
     def _require_time(self, *, running: bool) -> None:
         """End the run when its money would be spent past the deadline, or nothing came of it so far."""
-        now, deadline = utc_now(), self._plan.deadline
         if running:
-            if deadline is not None and deadline <= now and not self._is_free():
-                raise self._failed(f"no result by the plan's deadline: {deadline}")
+            require_no_later(self._plan, utc_now(), self._is_free)
             return
         if self._machines >= MOST_MACHINES:
-            raise self._failed(f"{MOST_MACHINES} machines died without a result")
+            raise failed(self._plan.run_id, f"{MOST_MACHINES} machines died without a result")
         # A free machine may be late; one that never comes must not be waited for longer than that.
-        if is_late(self._plan, now) and (self._waits or not self._is_free()):
-            last = f"; {self._tenant.refusal}" if self._tenant.refusal else ""
-            raise self._failed(f"no time to rent a machine: the plan's deadline is {deadline}{last}")
-
-    def _require_open(self) -> None:
-        """End where a person cancelled the run: the reaper closed it and ends what works for it."""
-        closed = self._ground.book.why_closed(self._plan.run_id)
-        if closed:
-            raise self._failed(f"the run was closed meanwhile, {closed}")
+        require_a_chance(
+            self._plan, utc_now(), lambda: not self._waits and self._is_free(), self._tenant.refusal
+        )
 
     def _is_free(self) -> bool:
-        return self._free or (self._plan.offer is None and costs_nothing(self._first_offer()))
+        unplanned = self._plan.offer is None
+        return self._free or (unplanned and costs_nothing(first_offer(self._ground.providers.values())))
 
     def _is_running(self) -> bool:
         """Tell whether a machine works on the run, from the last answer while that is fresh enough.
@@ -218,13 +236,6 @@ class Training:
             raise error
         self._ask_again = time.monotonic() + ASK_SECONDS
 
-    def _first_offer(self) -> GpuOffer:
-        for provider in self._ground.providers.values():
-            offers = provider.offers()
-            if offers:
-                return offers[0]
-        raise LaunchRefused(expected="an offer", got="none", where=", ".join(self._ground.providers))
-
     def _fresh_ticket(self) -> Path:
         """Write the ticket anew unless that was just done: a machine is started with a claim on it."""
         if self._ticket is None or tickets.has_aged(self._ticket, utc_now()):
@@ -234,29 +245,10 @@ class Training:
     def _write_ticket(self) -> None:
         self._ticket = tickets.write_ticket(self._ctx, self._plan, self._inputs)
 
-    def _progress(self) -> Progress:
-        """Return how far the run is: an epoch that was told is uploaded by the time the next one is."""
-        epochs = sum(stage.epochs for stage in self._plan.stages)
-        return Progress(saved=max(self._epochs - 1, 0) / epochs, here=min(self._epochs / epochs, 1.0))
-
-    def _require_money(self) -> None:
-        """Warn when a share of the budget is spent, and end the run when it is all spent."""
-        verdict = self._verdict()
-        if verdict.state == "stop":
-            raise self._failed(f"the budget is spent: {verdict.why}")
-        if verdict.state == "warn" and not self._warned:
-            self._warned = True
-            log.warning("retrain.budget_near run=%s why=%s", self._plan.run_id, verdict.why)
-
-    def _verdict(self) -> Verdict:
-        book, now = self._ground.book, self._ground.book.now()
-        of_run = spent(book.of_run(self._plan.run_id), now)
-        return judge_budget(self._ground.budget, of_run, month_so_far(book).dollars)
-
     def _take_failure(self, why: str, *, running: bool) -> None:
-        self._end("the trainer gave up", running=running)
+        self._end(f"the trainer gave up: {why}", running=running)
         if self._failures + 1 >= MOST_FAILURES:
-            raise self._failed(why)
+            raise failed(self._plan.run_id, why)
         log.warning("retrain.trainer_gave_up run=%s why=%s", self._plan.run_id, why)
         self._uploads.forget_failure()
         # Counted when all is done: a service that is away meanwhile must not make one failure two.
@@ -266,20 +258,12 @@ class Training:
         """Go on elsewhere after a machine that was not what it was sold as, or that cannot train."""
         log.warning("retrain.machine_unfit run=%s why=%s", self._plan.run_id, why)
         self._tenant.shun(why)
-        self._end(f"its machine is unfit: {why}", running=running)
+        self._end(f"{UNFIT}: {why}", running=running)
         if self._unfit + 1 >= MOST_UNFIT or not self._tenant.has_elsewhere():
-            raise self._failed(f"no machine is fit: {why}")
+            raise failed(self._plan.run_id, f"no machine is fit: {why}")
         self._uploads.forget_failure()
         self._unfit += 1
         self._look_again = 0.0
-
-    def _failed(self, why: str) -> TrainingFailed:
-        return TrainingFailed(
-            expected="a result",
-            got=why,
-            where=self._plan.run_id,
-            now="The run is closed; it is trained again when its data change.",
-        )
 
     def _end(self, reason: str, *, running: bool) -> None:
         """Let the machine end by itself for a moment, then give it back."""
@@ -288,26 +272,18 @@ class Training:
             time.sleep(min(0.2, self._ground.poll_seconds))
             running = self._is_running()
         self._end_or_leave(reason)
+        # A trainer that said its last word and ended has not died.
+        self._tenant.explain(reason[:500])
 
     def _end_or_leave(self, reason: str) -> None:
-        """Give the machine back; without a token that is good it is left to the reaper, with its lease."""
-        try:
-            self._end_now(reason)
-        except TokenRefused as error:
-            log.error("retrain.machine_left_to_reaper run=%s error=%s", self._plan.run_id, error)
-
-    def _end_now(self, reason: str) -> None:
         self._ask_again = 0.0
-        self._tenant.end(reason[:500])
+        self._leaving.leave(reason)
 
     def _tell_events(self) -> None:
         for event in self._uploads.new_events():
+            self._silence.is_broken()
             if self._blind_since is not None:
                 self._blind_since = time.monotonic()
             if event.kind == "epoch":
                 self._epochs = max(self._epochs, event.epoch)
             self._ground.told(event)
-
-
-def _why(failure: RunEvent) -> str:
-    return str(failure.data.get("error", "no reason given"))

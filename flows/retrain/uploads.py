@@ -48,3 +48,8 @@ class Uploads:
 
     def _key(self, name: str) -> str:
         return keys.run(self.plan.task_id, self.plan.run_id, name)
+
+
+def why_of(failure: RunEvent) -> str:
+    """Return why a trainer gave up, in its own words."""
+    return str(failure.data.get("error", "no reason given"))

@@ -70,6 +70,26 @@ def test_a_bad_token_or_an_empty_account_is_found_before_a_launch(ctx: Context) 
     assert provider.launches == []
 
 
+def test_an_account_that_cannot_pay_an_hour_is_not_asked(ctx: Context) -> None:
+    """Without a setting the account has to hold what the machine costs an hour; a free one needs nothing."""
+    ready, provider = rented(ctx)
+    provider.balance = 0.99
+    with pytest.raises(LaunchRefused, match=r"0\.99"):
+        ask(ready, provider)
+    provider.balance = 1.0
+    ask(ready, provider)
+    provider.balance = 0.0
+    ask(ready, provider, price=0.0)
+
+
+def test_a_deadline_that_passed_forbids_a_launch(ctx: Context) -> None:
+    """The reaper would end the machine as soon as it is paid for."""
+    ready, provider = rented(ctx)
+    terms = Terms("plates", "run-0123456789abcdef", OFFER, 0.0, utc_now() - timedelta(seconds=1), price=1.0)
+    with pytest.raises(LaunchRefused, match="which passed"):
+        Guard(ready, LeaseBook(ready.database))(provider, terms)
+
+
 def test_a_machine_that_nothing_ends_needs_two_reapers_or_consent(ctx: Context) -> None:
     """Reapers on two hosts, or the user's word for what a forgotten machine may cost; else no launch."""
     ready, provider = rented(ctx)

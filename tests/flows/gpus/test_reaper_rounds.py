@@ -229,3 +229,54 @@ def write_settings_of(folder: Path) -> None:
     """Write the settings of an installation that has nothing but a name."""
     folder.mkdir()
     write_settings(folder, Settings(installation="plant7"))
+
+
+def test_a_fault_of_our_own_ends_no_reaper(database: Database) -> None:
+    """Whatever the making of providers raises, the rounds go on and end what they can."""
+    provider = stray("cloud")
+    faults: list[int] = []
+
+    class Faulty(Known):
+        def now(self) -> dict[str, GpuProvider]:
+            if len(faults) < 2:
+                faults.append(1)
+                raise RuntimeError("can't start new thread")
+            return super().now()
+
+    stop = threading.Event()
+    watch = Watch(Faulty({"cloud": provider}), database, lambda _: None)  # type: ignore[arg-type]
+    thread = threading.Thread(target=Rounds(watch, every=0.05).run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: not provider.list_ours(), 20, "the stray machine to be ended")
+    finally:
+        stop.set()
+        thread.join(10)
+    assert len(faults) == 2
+
+
+def test_a_round_that_hangs_is_told(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seller's call that never returns leaves its machines to nobody: a person hears of it, once."""
+    monkeypatch.setattr("flows.gpus.rounds.HANGS_AFTER", 0.2)
+    asked, release, ears = threading.Event(), threading.Event(), Ears()
+
+    class Hanging(MemoryProvider):
+        def list_ours(self) -> tuple[Machine, ...]:
+            asked.set()
+            release.wait(30)
+            return super().list_ours()
+
+    stop = threading.Event()
+    watch = Watch(Known({"cloud": Hanging(name="cloud")}), database, Teller(ears).heard)  # type: ignore[arg-type]
+    thread = threading.Thread(target=Rounds(watch, every=0.05).run, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: (UNWATCHED, "cloud") in ears.heard, 20, "the hanging round to be told")
+        assert asked.is_set()
+        release.set()
+        wait_until(lambda: (WATCHED, "cloud") in ears.heard, 20, "the round to end")
+    finally:
+        release.set()
+        stop.set()
+        thread.join(10)
+    assert ears.heard[0] == (UNWATCHED, "cloud")

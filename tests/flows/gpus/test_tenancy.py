@@ -16,7 +16,8 @@ from flows.gpus.errors import LaunchRefused, ProviderAway, TokenRefused
 from flows.gpus.leases import LeaseBook, Terms
 from flows.gpus.memory import MemoryProvider
 from flows.gpus.outlook import Need, Progress
-from flows.gpus.tenancy import REFUSED_FOR, Tenant, no_guard
+from flows.gpus.shunned import REFUSED_FOR
+from flows.gpus.tenancy import Tenant, no_guard
 
 RUN = "run-0123456789abcdef"
 

@@ -63,7 +63,39 @@ def test_a_persons_word_closes_the_run(ready: Context, run: RunRow) -> None:
         assert close_cancelled(At(ready.database, ready.store), Known(kind=kind)) == (run.run_id,)
         assert state_of(ready, run.run_id) == "cancelled"
         assert steps.begin(ready, TASK, force=True).run is not None
+        runs.take_run(ready, run.run_id, FLOW)
     assert b"a person cancelled it in Prefect: by hand" in ready.store.get(keys.journal(TASK, "runs", run.run_id))
+
+
+def test_a_run_that_is_opened_again_is_no_longer_the_cancelled_flows(ready: Context, run: RunRow) -> None:
+    """Between its opening and the new flow's first step the old cancellation must not close it again."""
+    known = Known(kind="CANCELLED")
+    assert close_cancelled(At(ready.database), known) == (run.run_id,)
+    assert steps.begin(ready, TASK, force=True).run is not None
+    assert close_cancelled(At(ready.database), known) == ()
+    assert state_of(ready, run.run_id) == "active"
+    runs.take_run(ready, run.run_id, OTHER)
+    assert close_cancelled(At(ready.database), known) == (run.run_id,), "the new flow's own cancellation does"
+
+
+def test_one_flow_run_prefect_cannot_name_hides_no_other(ready: Context, run: RunRow) -> None:
+    """What a broken answer for one run says of the others is nothing: they are asked for too."""
+    with ready.database.session() as session:
+        row = session.get_one(RunRow, run.run_id)
+        columns = {one.name: getattr(row, one.name) for one in RunRow.__table__.columns}
+        session.add(RunRow(**{**columns, "run_id": "run-0000000000000000", "task_id": "other", "flow_run": OTHER}))
+
+    class Half(Known):
+        def state_of(self, flow_run: str) -> FlowState | None:
+            self.is_away = flow_run == OTHER
+            return super().state_of(flow_run)
+
+    known = Half(kind="CANCELLED")
+    with pytest.raises(PrefectAway):
+        close_cancelled(At(ready.database), known)
+    assert sorted(known.asked) == [FLOW, OTHER]
+    assert state_of(ready, run.run_id) == "cancelled"
+    assert state_of(ready, "run-0000000000000000") == "active"
 
 
 def test_nothing_else_closes_a_run(ready: Context, run: RunRow) -> None:
