@@ -73,7 +73,7 @@ def table(rows: list[Orphans]) -> str:
     lines = [
         f"With all of ours dead for good in the middle of a lease, {runs} runs a class; one guest in"
         f" {1 / HANGS:.0f} hangs and ends nothing. Such a machine costs until somebody looks: so every class"
-        " but the first needs a live reaper, the last two on different hosts, or consent to a named cost.",
+        " but the first needs a live reaper, and the last needs two, on different hosts (or consent).",
         "",
         "| how a machine ends without us | median minutes past its lease | worst | still there after 72 h |",
         "|---|---|---|---|",
