@@ -47,10 +47,17 @@ def need_of(plan: TrainPlan, now: datetime) -> Need:
     )
 
 
-def progress_of(plan: TrainPlan, told: int) -> Progress:
-    """Return how far a run is: an epoch that was told is uploaded by the time the next one is."""
-    epochs = sum(stage.epochs for stage in plan.stages)
-    return Progress(saved=max(told - 1, 0) / epochs, here=min(told / epochs, 1.0))
+def progress_of(plan: TrainPlan, told: int, saved: tuple[int, int] | None) -> Progress:
+    """Return how far a run is.
+
+    Args:
+        plan: what is trained.
+        told: epochs that were told.
+        saved: stage and epoch of the newest whole checkpoint in the bucket; None when there is none.
+    """
+    each = [stage.epochs for stage in plan.stages]
+    kept = sum(each[: saved[0]]) + saved[1] if saved else 0
+    return Progress(saved=min(kept / sum(each), 1.0), here=min(max(told, kept) / sum(each), 1.0))
 
 
 def fits(plan: TrainPlan, offer: GpuOffer) -> bool:

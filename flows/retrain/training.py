@@ -175,7 +175,7 @@ class Training:
         if running and self._silence.is_too_long() and not self._is_free():
             self._leave_unfit(self._silence.line(), running=False)
             return
-        move = self._tenant.step(progress_of(self._plan, self._epochs))
+        move = self._tenant.step(progress_of(self._plan, self._epochs, self._uploads.saved()))
         self._waits = move.kind == "wait"
         self._look_again = time.monotonic() + (WAIT_SECONDS if self._waits else REVIEW_SECONDS)
         if move.kind == "rent":

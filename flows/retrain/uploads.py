@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fleet_contracts import decode, keys
+from fleet_contracts.errors import ContractError
 from fleet_contracts.training import RunEvent, TrainPlan
 from flows.errors import StoreMissing
 from flows.store.base import ObjectStore
+from trainer.report_back import CheckpointNote
+
+log = logging.getLogger("whetstone.retrain")
 
 
 @dataclass(slots=True)
@@ -33,6 +38,18 @@ class Uploads:
     def has_result(self) -> bool:
         """Tell whether the run is done: its result is written last."""
         return self.store.stat(self._key("result.json")) is not None
+
+    def saved(self) -> tuple[int, int] | None:
+        """Return stage and epoch of the newest whole checkpoint, None where none can be read."""
+        try:
+            content = self.store.get(self._key("checkpoint.json"))
+            note = decode(CheckpointNote, content, where="checkpoint.json")
+        except StoreMissing:
+            return None
+        except ContractError as error:
+            log.warning("retrain.note_unreadable run=%s error=%s", self.plan.run_id, error)
+            return None
+        return note.stage, note.epoch
 
     def failure(self) -> RunEvent | None:
         """Return why the trainer gave up, None where it did not."""

@@ -19,6 +19,7 @@ from flows.retrain import runs, steps, tickets, training
 from flows.retrain.errors import TrainingFailed
 from tests.flows.kit import TASK
 from tests.flows.retrain.simulated import OFFER, SimulatedTrainer
+from trainer.report_back import CheckpointNote
 
 PAID = GpuOffer(
     provider="memory", offer_id="a", gpu="T4", gpu_count=1, gpu_memory_mib=16384, on_demand_price=1.0,
@@ -217,3 +218,31 @@ def test_a_machine_of_our_own_that_refuses_is_told_at_once(
     plan = planned(ready, own, PAID)
     with pytest.raises(LaunchRefused, match="no trainer"):
         work(ready, plan, own).wait()
+
+
+@pytest.mark.parametrize(("kept", "moved"), [(2, True), (1, False)])
+def test_a_run_moves_to_a_cheaper_machine_right_behind_a_checkpoint(
+    ready: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, moved: bool
+) -> None:
+    """Once all that was told lies in the bucket nothing is lost by a move; before that the checkpoint comes first."""
+    seller, delivery = MemoryProvider(PAID), SimulatedTrainer(ready, tmp_path)
+    seller.elsewhere = True
+    plan = planned(ready, seller, PAID)
+    plan = plan.model_copy(update={"stages": (plan.stages[0].model_copy(update={"epochs": 40}),)})
+    following = work(ready, plan, seller)
+    note = CheckpointNote(slot="checkpoint-a.pt", stage=0, epoch=kept, sha256="a" * 64, size_bytes=1)
+
+    def happen(nap: int) -> None:
+        if nap == 2:
+            event = RunEvent(task_id=TASK, run_id=plan.run_id, number=0, at=utc_now(), kind="epoch", epoch=2)
+            ready.store.put(keys.run_event(TASK, plan.run_id, 0), encode(event))
+            ready.store.put(keys.run(TASK, plan.run_id, "checkpoint.json"), encode(note))
+            seller._offers = (PAID, PAID.model_copy(update={"offer_id": "b", "on_demand_price": 0.1}))
+        if nap == 6:
+            delivery._deliver(plan)
+        following._look_again = 0.0
+
+    napping(monkeypatch, happen)
+    following.wait()
+    offers = [lease.offer.offer_id for lease in LeaseBook(ready.database).of_run(plan.run_id)]
+    assert offers == (["a", "b"] if moved else ["a"])
