@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,16 @@ def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"waited {seconds} s for {what}")
         time.sleep(0.02)
+
+
+def own_sleep(patch: pytest.MonkeyPatch, nap: Callable[[float], None]) -> None:
+    """Let this thread nap in place of sleeping; other threads (servers of other tests) sleep as ever."""
+    mine, real = threading.get_ident(), time.sleep
+
+    def sleep(seconds: float) -> None:
+        (nap if threading.get_ident() == mine else real)(seconds)
+
+    patch.setattr(time, "sleep", sleep)
 
 
 def free_port() -> int:

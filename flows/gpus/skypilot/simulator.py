@@ -49,6 +49,7 @@ class Simulator:
         self.seen: list[str] = []
         """Every request as the server's own log would show it."""
         self.lock = threading.RLock()
+        self.closing = threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -58,7 +59,8 @@ class Simulator:
         self._http.serve_forever(poll_interval=0.05)
 
     def close(self) -> None:
-        """End serving."""
+        """End serving, and who still waits for an answer."""
+        self.closing.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -200,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get(self, request_id: str) -> None:
         """Answer when the request has ended, as the real server does."""
-        while True:
+        while not self.owner.closing.is_set():
             with self.owner.lock:
                 self.owner.machines.settle()
                 found = next(
@@ -214,6 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
             if payload["status"] != "RUNNING":
                 return self._send(200, payload)
             time.sleep(0.01)
+        return self._send(503, {"detail": "the server is going down"})
 
     def _requests(self, query: dict[str, list[str]]) -> None:
         with self.owner.lock:

@@ -24,11 +24,12 @@ from flows.planning.lineage import lineage_of
 from flows.planning.pages import outcome_page, plan_page
 from flows.planning.past_runs import finished_runs
 from flows.planning.preview import preview
-from flows.retrain import runs, steps, training
+from flows.retrain import runs, steps
 from flows.settings import LimitSettings, RecipeSettings
 from tests.flows.kit import TASK, sent_and_labelled, with_task
 from tests.flows.retrain.conftest import ready, store
 from tests.flows.retrain.simulated import OFFER, SimulatedTrainer, attempt
+from tests.helpers import own_sleep
 from tests.trainer.planning.kit import PROFILE
 from trainer.errors import TrainerError
 from trainer.planning import NoOfferFits, Recipe, recipe_of
@@ -43,7 +44,7 @@ T4 = OFFER.model_copy(
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll without a pause: the simulated trainer works at once."""
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    own_sleep(monkeypatch, lambda _: None)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from fleet_contracts.training import EpochMetrics, RunRecord, TrainPlan
 from flows.champion import Entry, OriginFiles, register_origin
 from flows.cli import main
 from flows.context import Context, open_context
-from flows.retrain import flow, runs, steps, training
+from flows.retrain import flow, runs, steps
 from flows.store import MemoryStore
 from tests.detection.onnx_models import TinyModel, save
 from tests.flows.cli.test_commands import BASE, dataset
@@ -22,6 +22,7 @@ from tests.flows.kit import CLASSES, TASK
 from tests.flows.retrain.conftest import ready, store
 from tests.flows.retrain.simulated import SimulatedTrainer
 from tests.flows.up.test_services import running
+from tests.helpers import own_sleep
 
 __all__ = ["ready", "store"]
 
@@ -49,7 +50,7 @@ def test_a_flow_shows_its_plan_and_what_came_of_it(
     trainer = RecordingTrainer(ready, tmp_path)
     trainer._offers = (trainer.offers()[0].model_copy(update={"cpu_count": 2}),)
     pages: dict[str, str] = {}
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    own_sleep(monkeypatch, lambda _: None)
     monkeypatch.setattr(steps, "lenders_of", lambda _: (trainer,))
     monkeypatch.setattr(steps, "providers_of", lambda *_: (trainer,))
     monkeypatch.setattr(flow, "show", lambda key, page, _: pages.update({key: page}))

@@ -17,12 +17,13 @@ from flows.champion import champion
 from flows.context import Context
 from flows.database.schema import CandidateRow, RunRow
 from flows.errors import CannotStart, StoreAway, StoreMissing
-from flows.retrain import candidates, flow, judging, runs, steps, training
+from flows.retrain import candidates, flow, judging, runs, steps
 from flows.retrain.errors import CandidateBroken, TrainingFailed
 from flows.snapshots.load import load_snapshot
 from tests.detection.onnx_models import TinyModel
 from tests.flows.kit import CLASSES, TASK
 from tests.flows.retrain.simulated import GOOD, SimulatedTrainer
+from tests.helpers import own_sleep
 from trainer.errors import GateMisused
 
 OTHER = TinyModel(rows=GOOD.rows, class_names=CLASSES, features=3)
@@ -32,7 +33,7 @@ Work = Callable[..., dict[str, str]]
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll without a pause: the simulated trainer works at once."""
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    own_sleep(monkeypatch, lambda _: None)
 
 
 @pytest.fixture

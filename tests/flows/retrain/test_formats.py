@@ -14,7 +14,7 @@ from fleet_contracts.training import TrainPlan
 from flows.champion import champion
 from flows.context import Context
 from flows.database.schema import CandidateRow
-from flows.retrain import candidates, promotion, steps, training
+from flows.retrain import candidates, promotion, steps
 from flows.retrain.errors import CandidateBroken
 from flows.retrain.judging import image_reader
 from flows.settings import TaskSettings, load_settings
@@ -22,6 +22,7 @@ from flows.snapshots.load import load_snapshot
 from tests.detection.onnx_models import TinyModel, save
 from tests.flows.kit import CLASSES, TASK, with_task
 from tests.flows.retrain.simulated import BLIND, GOOD, LENIENT, SimulatedTrainer, attempt
+from tests.helpers import own_sleep
 from trainer.formats.names import FILE_NAMES
 
 ALL = ("fp32", "fp16", "int8")
@@ -32,7 +33,7 @@ HALF = replace(GOOD, features=6)
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll without a pause: the simulated trainer works at once."""
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    own_sleep(monkeypatch, lambda _: None)
 
 
 @dataclass

@@ -10,15 +10,16 @@ from flows.champion import champion
 from flows.context import Context
 from flows.database.schema import CandidateRow, RunRow
 from flows.errors import CannotStart
-from flows.retrain import runs, training
+from flows.retrain import runs
 from tests.flows.kit import TASK, sent_and_labelled
 from tests.flows.retrain.simulated import BLIND, SimulatedTrainer, attempt
+from tests.helpers import own_sleep
 
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll without a pause: the simulated trainer works at once."""
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    own_sleep(monkeypatch, lambda _: None)
 
 
 def test_after_a_refused_candidate_the_next_run_starts_from_the_champion(

@@ -22,6 +22,7 @@ from flows.retrain import runs, steps, tickets, training
 from flows.retrain.errors import TrainingFailed
 from tests.flows.kit import TASK
 from tests.flows.retrain.simulated import OFFER, SimulatedTrainer
+from tests.helpers import own_sleep
 
 PAID = OFFER.model_copy(update={"on_demand_price": 1.0})
 SPENT = Budget(per_month=1.0)
@@ -72,7 +73,7 @@ def sleeping(monkeypatch: pytest.MonkeyPatch, each: Callable[[int], None] = lamb
         assert naps < 500, "it would wait for ever"
         each(naps)
 
-    monkeypatch.setattr(training.time, "sleep", nap)
+    own_sleep(monkeypatch, nap)
 
 
 class Idle(MemoryProvider):

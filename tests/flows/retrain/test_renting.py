@@ -19,6 +19,7 @@ from flows.retrain import runs, steps, tickets, training
 from flows.retrain.errors import TrainingFailed
 from tests.flows.kit import TASK
 from tests.flows.retrain.simulated import OFFER, SimulatedTrainer
+from tests.helpers import own_sleep
 from trainer.report_back import CheckpointNote
 
 PAID = GpuOffer(
@@ -55,7 +56,7 @@ def napping(monkeypatch: pytest.MonkeyPatch, each: Callable[[int], None] = lambd
         assert naps < 400, "it would wait for ever"
         each(naps)
 
-    monkeypatch.setattr(training.time, "sleep", nap)
+    own_sleep(monkeypatch, nap)
     # Every look at the seller is a real one: no time passes that would make an answer old.
     monkeypatch.setattr(training, "ASK_SECONDS", 0.0)
     monkeypatch.setattr(training, "ENDING_SECONDS", 0.0)

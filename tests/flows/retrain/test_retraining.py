@@ -30,12 +30,13 @@ from tests.flows.retrain.simulated import (
     SimulatedTrainer,
     attempt,
 )
+from tests.helpers import own_sleep
 
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll without a pause: the simulated trainer works at once."""
-    monkeypatch.setattr(training.time, "sleep", lambda _: None)
+    own_sleep(monkeypatch, lambda _: None)
 
 
 def count(ctx: Context, row: type) -> int:
@@ -295,7 +296,7 @@ def test_store_that_is_away_costs_time_only(ready: Context, tmp_path: Path) -> N
     ground = training.Ground({trainer.name: trainer}, LeaseBook(ready.database), lambda _: None)
     work = training.Training(ready, plan, inputs, ground)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.time, "sleep", come_back)
+        own_sleep(patch, come_back)
         work.wait()
     assert len(waits) >= 5
     assert ready.store.stat(keys.run(TASK, run.run_id, "result.json")) is not None
