@@ -12,6 +12,9 @@ from typing import Any
 from trainer.backend_job import BackendEvent
 from trainer.rented.clock import ticks
 
+_SLACK = 1.0
+"""Seconds by which an event may be heard later than it was said."""
+
 
 @dataclass(slots=True)
 class Beginning:
@@ -41,9 +44,12 @@ class Beginning:
             self.mark("child")
         if event.kind != "epoch":
             return None
-        self._told = True
         # An epoch tells how long it took, and so when its first step began.
-        self._marks.append(("first_step", self.now() - float(event.data.get("seconds", 0.0))))
+        first_step = self.now() - float(event.data.get("seconds", 0.0))
+        if self._marks and first_step < self._marks[-1][1] - _SLACK:
+            return None  # trained before this machine, and told again by the child that goes on from it
+        self._told = True
+        self._marks.append(("first_step", first_step))
         return self._in_words()
 
     def _in_words(self) -> dict[str, Any]:

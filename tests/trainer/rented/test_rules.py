@@ -136,3 +136,14 @@ def test_a_machine_without_a_command_ends_by_itself() -> None:
     """Where the seller ends a container with its first process there is nothing to run."""
     assert power_off("", {})
     assert not power_off("exit 3", {}, pause=0.0)
+
+
+def test_an_epoch_that_another_machine_trained_begins_nothing_here() -> None:
+    """A child that goes on tells its last epoch again; the first step is that of the first epoch trained here."""
+    times = iter((5.0, 6.0, 20.0))
+    beginning = Beginning(1.0, "lease-1", lambda: next(times))
+    assert beginning.heard(BackendEvent("started", 0, {})) is None
+    assert beginning.heard(BackendEvent("epoch", 8, {"seconds": 12.0})) is None
+    told = beginning.heard(BackendEvent("epoch", 9, {"seconds": 12.0}))
+    assert told is not None
+    assert told["evidence"] == {"child": 4.0, "first_step": 3.0, "seconds": 7.0}
