@@ -18,13 +18,14 @@ import threading
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from flows.gpus.autodl.simulated_account import Call, Clock, Refusal, SimulatedMachine, Weather
 from flows.gpus.autodl.simulated_elastic import ElasticCloud
 from flows.gpus.autodl.simulated_pro import ProCloud
+from flows.gpus.served import Served
 
 log = logging.getLogger("whetstone.gpus.simulator")
 
@@ -43,7 +44,7 @@ class Seen:
     authorization: str = field(repr=False)
 
 
-class AutodlSimulator:
+class AutodlSimulator(Served):
     """Be AutoDL for one account; `with` starts and stops it."""
 
     def __init__(self, token: str, *, port: int = 0) -> None:
@@ -56,23 +57,7 @@ class AutodlSimulator:
         """Thousandths of a yuan on the account, and how many of them are held back."""
         self.seen: list[Seen] = []
         self._lock = threading.RLock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler_of(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> AutodlSimulator:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5.0)
-
-    @property
-    def url(self) -> str:
-        """Return where it listens."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_handler_of(self), port)
 
     @property
     def machines(self) -> list[SimulatedMachine]:

@@ -16,12 +16,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from flows.gpus.dstack import shapes
 from flows.gpus.dstack.shapes import ROWS, Row
 from flows.gpus.dstack.simulated_account import Account, Fleet, Refusal, refused
+from flows.gpus.served import Served
 
 _HTTP_FAULTS = {"rate-limit": 429, "unavailable": 503}
 _PAGE = b"<html><head><title>One moment, please</title>"
@@ -37,7 +38,7 @@ class Seen:
     authorization: str = field(repr=False)
 
 
-class DstackSimulator:
+class DstackSimulator(Served):
     """Be a server with one project and one user; `with` starts and stops it."""
 
     def __init__(self, token: str, *, project: str = "main", port: int = 0) -> None:
@@ -50,23 +51,7 @@ class DstackSimulator:
         self.hits: dict[str, int] = {}
         self._fault = ""
         self._lock = threading.RLock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler_of(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> DstackSimulator:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5.0)
-
-    @property
-    def url(self) -> str:
-        """Return where it listens."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_handler_of(self), port)
 
     def arm(self, fault: str) -> None:
         """Begin a fault, by its name in the contract suite; `lost-answer` hits one `runs/apply` alone."""
