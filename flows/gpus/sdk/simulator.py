@@ -16,13 +16,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from typing_extensions import Self
-
 from fleet_contracts import utc_now
+from flows.gpus.served import Served
 
 HIDDEN_HEADERS = frozenset({"authorization", "x-acs-security-token", "x-security-token"})
 HOLD_SECONDS = 30.0
@@ -81,7 +80,7 @@ class Silence(Exception):
     """Tell the server to drop the connection without an answer."""
 
 
-class SellerSimulator(ABC):
+class SellerSimulator(Served, ABC):
     """Run the server while it is entered as a context.
 
     Args:
@@ -108,25 +107,7 @@ class SellerSimulator(ABC):
         self._fault = ""
         self._fired: Counter[str] = Counter()
         self._calmed = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    @property
-    def url(self) -> str:
-        """Return where it listens."""
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        """Begin to answer."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(_handler_of(self))
 
     def begin(self, fault: str) -> None:
         """Begin a fault; one at a time."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from flows.gpus.served import Served
 
 VERSION = "20261121-1"
 _COLUMNS = (
@@ -25,27 +26,12 @@ RUNPOD: tuple[tuple[Any, ...], ...] = (
 """Name, region, price, cores, GiB of memory, cards, card, GiB of a card, spot, and so on."""
 
 
-class Catalogue:
+class Catalogue(Served):
     """Serve the catalogues of all providers, empty but for RunPod's; `with` starts and stops it."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> Catalogue:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5.0)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(_handler_of(self))
 
     def answer(self, path: str) -> bytes:
         """Return `<provider>/version`, or the zip file of that version."""
