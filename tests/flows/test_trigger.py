@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import select
@@ -17,6 +19,9 @@ from flows.events import MemoryEvents, PrefectEvents
 from flows.snapshots.cut import cut_snapshot
 from flows.trigger import EVENT, LastRun, TriggerFacts, check_trigger, decide, emit_ready
 from tests.flows.kit import TASK, SimulatedBox, box_label, label, picture, sent_and_labelled
+
+if TYPE_CHECKING:
+    from prefect.events import Event
 
 
 def _promote(ctx: Context, snapshot_id: str | None = None, version: int = 1) -> None:
@@ -168,22 +173,10 @@ def test_nothing_is_sent_without_a_reason(ctx: Context) -> None:
     assert events.sent == []
 
 
-def test_prefect_gets_the_task_as_a_resource() -> None:
+def test_prefect_gets_the_task_as_a_resource(prefect_gets: Callable[[], list[Event]]) -> None:
     """The automation starts the deployment with the task it reads from the event's resource."""
-    from prefect.events.clients import AssertingEventsClient
-    from prefect.events.worker import EventsWorker
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    AssertingEventsClient.reset()
-    EventsWorker.set_client_override(AssertingEventsClient)
-    try:
-        # With an address that nobody answers prefect starts no server of its own for this.
-        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-            PrefectEvents().emit(EVENT, TASK, {"verified_new": 7})
-            EventsWorker.instance().wait_until_empty()
-        sent = [event for client in AssertingEventsClient.all for event in client.events]
-    finally:
-        EventsWorker.set_client_override(None)
+    PrefectEvents().emit(EVENT, TASK, {"verified_new": 7})
+    sent = prefect_gets()
     assert [event.event for event in sent] == [EVENT]
     resource = sent[0].resource.root
     assert (resource["prefect.resource.id"], resource["whetstone.task"]) == (f"whetstone.task.{TASK}", TASK)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from flows.context import Context
-from flows.events import MemoryEvents
+from flows.events import MemoryEvents, PrefectEvents
 from flows.retrain import deploying
 from flows.retrain.tiers import TIERS, event_of, pool_of, tier_now
 from flows.settings import PrefectSettings, RecipeSettings, Settings, write_settings
 from flows.trigger import EVENT, check_trigger, emit_ready
 from tests.flows.kit import TASK, with_task
 from trainer.planning.plan import TIER_HOURS
+
+if TYPE_CHECKING:
+    from prefect.events import Event
 
 
 def test_every_tier_of_the_planner_has_a_pool() -> None:
@@ -35,24 +40,10 @@ def test_the_event_names_the_tier_that_a_run_would_have(ready: Context) -> None:
     assert [(event, payload["tier"]) for event, _, payload in events.sent] == [(EVENT, "smoke")]
 
 
-def test_prefect_gets_the_tier_at_the_events_end() -> None:
+def test_prefect_gets_the_tier_at_the_events_end(prefect_gets: Callable[[], list[Event]]) -> None:
     """Which is what the tier's automation waits for."""
-    from prefect.events.clients import AssertingEventsClient
-    from prefect.events.worker import EventsWorker
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    from flows.events import PrefectEvents
-
-    AssertingEventsClient.reset()
-    EventsWorker.set_client_override(AssertingEventsClient)
-    try:
-        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-            PrefectEvents().emit(EVENT, TASK, {"tier": "smoke"})
-            EventsWorker.instance().wait_until_empty()
-        sent = [event for client in AssertingEventsClient.all for event in client.events]
-    finally:
-        EventsWorker.set_client_override(None)
-    assert [event.event for event in sent] == [f"{EVENT}.smoke"]
+    PrefectEvents().emit(EVENT, TASK, {"tier": "smoke"})
+    assert [event.event for event in prefect_gets()] == [f"{EVENT}.smoke"]
 
 
 def test_how_many_train_at_once_comes_from_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
