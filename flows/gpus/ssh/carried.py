@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from flows.errors import SettingsError
@@ -35,8 +36,15 @@ _MODULES = (
     "flows.gpus.ssh.there.keeper",
 )
 """Sent in this order: each imports only what stands before it, and the standard library."""
+OLDEST = (3, 10)
+"""What the keeper's program itself needs; the trainer's pins may ask for more."""
+TOO_OLD = 126
+"""Exit code of a Python below that: the shell's own for a program that cannot be run."""
 _LOADER = """
 import json, sys, types
+if sys.version_info < OLDEST:
+    sys.stderr.write("it is Python %d.%d" % tuple(sys.version_info[:2]))
+    sys.exit(TOO_OLD)
 def _make(name, source):
     module = types.ModuleType(name)
     module.__path__ = []
@@ -84,7 +92,7 @@ def call(request: dict[str, Any], blob: bytes = b"") -> bytes:
 def program() -> bytes:
     """Return the keeper's program with its length before it."""
     modules = json.dumps([(name, _text_of(name)) for name in _MODULES])
-    text = f"MODULES = {modules!r}\n{_LOADER}".encode()
+    text = f"OLDEST, TOO_OLD, MODULES = {OLDEST}, {TOO_OLD}, {modules!r}\n{_LOADER}".encode()
     return b"%d\n%s" % (len(text), text)
 
 
@@ -145,6 +153,13 @@ def _version_here(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
+
+
+@cache
+def pythons() -> SpecifierSet:
+    """Return the Pythons that all of these can be installed for, as each of them declares."""
+    names = (one.partition("==")[0] for one in requirements())
+    return SpecifierSet(",".join(filter(None, (metadata.metadata(one)["Requires-Python"] for one in names))))
 
 
 def replaced() -> tuple[tuple[str, str], ...]:

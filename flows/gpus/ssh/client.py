@@ -113,12 +113,16 @@ class HostClient:
                 now=f"Add its public half ({self.key_file}.pub) to ~/.ssh/authorized_keys there. The "
                 "key must be readable by you alone and have no passphrase. No restart is needed.",
             )
-        if code in (126, 127):
-            raise LaunchRefused(
-                expected=f"Python 3.10 or newer as {self.host.python!r} there", got=last, where=self.name,
-                now="Name one by python in the host's settings.",
-            )  # fmt: skip
+        if code in (carried.TOO_OLD, 127):
+            raise self.wrong_python(f"{'.'.join(map(str, carried.OLDEST))} or newer", last)
         raise self._away(last or f"the connection ended without an answer (exit code {code})")
+
+    def wrong_python(self, wanted: str, got: str) -> LaunchRefused:
+        """Return the error of a host whose Python cannot do what it should."""
+        return LaunchRefused(
+            expected=f"a Python {wanted} as {self.host.python!r} there", got=got, where=self.name,
+            now='Name one by python in the host\'s settings, or let it use Docker (runtime = "docker").',
+        )  # fmt: skip
 
     def _arguments(self) -> list[str]:
         kind = self.host.host_key.split()[0]

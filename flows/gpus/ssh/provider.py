@@ -77,7 +77,7 @@ class SshProvider:
 
     def standing(self) -> Standing:
         """Log in everywhere; one host that lets us in is enough."""
-        found = self._ask_all(lambda client: client.call("look"))
+        found = self._ask_all(lambda client: client.call("list"))
         return Standing(", ".join(sorted(f"{client.host.user}@{client.name}" for client, _ in found)))
 
     def offers(self) -> tuple[GpuOffer, ...]:
@@ -175,9 +175,14 @@ class SshProvider:
         }
 
     def _offer_of(self, client: HostClient) -> GpuOffer | None:
-        seen = client.call("look")
+        seen = client.call("look", modules=carried.MODULES_NEEDED)
         with readable(client.name):
-            return None if seen["busy"] else self._offer(client.host, seen)
+            if seen["busy"]:
+                return None
+            # A day's rent must not be what tells that pip finds no wheel.
+            if client.host.runtime == "venv" and not seen["prepared"]:
+                _require_python(client, str(seen["python"]))
+            return self._offer(client.host, seen)
 
     def _offer(self, host: SshHost, seen: dict[str, Any]) -> GpuOffer:
         if seen["cards_why"]:
@@ -265,6 +270,14 @@ def readable(where: str) -> Iterator[None]:
             got=f"another one ({type(error).__name__})", where=where,
             now="See what answers at that host in our program's place.",
         ) from None  # fmt: skip
+
+
+def _require_python(client: HostClient, there: str) -> None:
+    """Raise `LaunchRefused` where the trainer's packages cannot be installed for a host's Python."""
+    if not carried.pythons().contains(there):
+        oldest = next(minor for minor in range(100) if carried.pythons().contains(f"3.{minor}.99"))
+        wanted = f"3.{oldest} or newer, which the trainer's packages ask for,"
+        raise client.wrong_python(wanted, f"it is Python {there}")
 
 
 def _tags_on(client: HostClient) -> list[str]:

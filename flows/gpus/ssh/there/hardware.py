@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 
 def look(folder: Path) -> dict[str, Any]:
-    """Return the host's hardware; `cards_why` says why there are no cards where a driver failed."""
+    """Return the host's hardware and Python; `cards_why` says why a driver named no cards."""
     there = next(one for one in (folder, *folder.parents) if one.exists())
     cards, why = _cards()
     return {
@@ -25,6 +26,7 @@ def look(folder: Path) -> dict[str, Any]:
         "disk_mib": shutil.disk_usage(there).free // _MIB,
         "cards": cards,
         "cards_why": why,
+        "python": ".".join(map(str, sys.version_info[:3])),
     }
 
 

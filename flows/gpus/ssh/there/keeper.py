@@ -33,7 +33,8 @@ def main(stream: BinaryIO) -> None:
 def _do(folder: Path, request: dict[str, Any], stream: BinaryIO) -> Any:
     what = request["do"]
     if what == "look":
-        return {**hardware.look(folder), "busy": [one.tag for one in living(folder)]}
+        prepared = starting.has(request["modules"])
+        return {**hardware.look(folder), "prepared": prepared, "busy": [one.tag for one in living(folder)]}
     if what == "launch":
         return starting.launch(folder, request)
     if what == "source":

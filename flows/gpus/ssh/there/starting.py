@@ -168,7 +168,7 @@ def _prepare(place: Place, ask: dict[str, Any], work: Path) -> tuple[list[str], 
     python, paths = str(ask["python"]), []
     if _uses_source(ask):
         paths = [str(_source(place.folder, ask))]
-        if not _has(ask["modules"]):
+        if not has(ask["modules"]):
             python = str(_environment(place.folder, ask))
     inherited = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     environment = {**os.environ, **given, str(ask["work_in"]): str(work)}
@@ -187,10 +187,10 @@ def _give_by_stdin(environment: dict[str, str]) -> None:
 
 
 def _uses_source(ask: dict[str, Any]) -> bool:
-    return ask["runtime"] == "venv" and not _has((*OURS, *ask["modules"]))
+    return ask["runtime"] == "venv" and not has((*OURS, *ask["modules"]))
 
 
-def _has(modules: Any) -> bool:
+def has(modules: Any) -> bool:
     """Tell whether this Python, which is the one the settings name, could import all of these."""
     return all(importlib.util.find_spec(name) is not None for name in modules)
 

@@ -195,6 +195,35 @@ def test_requirements_are_pinned() -> None:
     assert carried.replaced()[0][0] == "opencv-python"
 
 
+@pytest.mark.parametrize(
+    ("version", "prepared", "why"),
+    [
+        ((3, 9, 2), (*carried.PACKAGES, *carried.MODULES_NEEDED), "3.10 or newer .*it is Python 3.9"),
+        ((3, 10, 12), (), "3.11 or newer, which the trainer's packages ask for,.* it is Python 3.10.12"),
+        ((3, 10, 12), (*carried.PACKAGES, *carried.MODULES_NEEDED), ""),
+    ],
+)
+def test_python_that_is_too_old_is_told_before_it_is_rented(
+    tmp_path: Path, version: tuple[int, ...], prepared: tuple[str, ...], why: str
+) -> None:
+    """What neither our program nor pip could work with is no offer; what is prepared need not suit pip."""
+    host = StubHost(tmp_path / "host", prepared)
+    (tmp_path / "host" / "stubs").mkdir(exist_ok=True)
+    (tmp_path / "host" / "stubs" / "sitecustomize.py").write_text(
+        f"import sys\nsys.version_info = {version}\n"
+    )
+    section = SshSection(kind="ssh", hosts=(host.settings(tmp_path / "there"),))
+    provider = SshProvider("boxes", section, INSTALLATION, tmp_path)
+    try:
+        if not why:
+            assert len(provider.offers()) == 1
+            return
+        with pytest.raises(ProviderAway, match=why):
+            provider.offers()
+    finally:
+        host.close()
+
+
 @pytest.mark.soak
 def test_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bare Python gets an environment of its own, in the background, with pip's words in the log."""
