@@ -119,31 +119,27 @@ def prepare(ctx: Context, run: RunRow) -> TrainPlan:
 @task(name="train", **_PLAIN)
 def train(ctx: Context, plan: TrainPlan) -> None:
     """Have the run trained and show how far it is."""
-    from prefect.artifacts import create_progress_artifact, update_progress_artifact
-
     from flows.planning.pages import outcome_page
     from flows.retrain import steps
     from flows.retrain.alarms import Alarms
     from flows.retrain.billing import billed
-    from flows.retrain.progress import event_line, share_done
+    from flows.retrain.progress import event_line
+    from flows.retrain.showing import ProgressBar
     from flows.tracking.mirror import mirrored
 
-    key = f"{plan.run_id}-progress"
-    artifact = create_progress_artifact(progress=0.0, key=key, description=f"Training {plan.run_id}")
-    events: list[RunEvent] = []
+    bar = ProgressBar(plan)
     alarms = Alarms(ctx, plan, show)
     log = get_run_logger()
 
     def told(event: RunEvent) -> None:
-        events.append(event)
         log.info("%s", event_line(event))
-        update_progress_artifact(artifact_id=artifact, progress=share_done(plan, events))
+        bar.heard(event)
         mirror.heard(event)
         alarms.heard(event)
 
     with billed(ctx, plan.task_id, plan.run_id), mirrored(ctx, plan.task_id, plan.run_id) as mirror:
         steps.train(ctx, plan, told, *steps.providers_of(ctx, plan))
-    update_progress_artifact(artifact_id=artifact, progress=100.0)
+    bar.finish()
     record = steps.record_of_run(ctx, plan)
     if record is not None:
         show(f"{plan.run_id}-outcome", outcome_page(plan, record), "Predicted and measured")
@@ -152,13 +148,11 @@ def train(ctx: Context, plan: TrainPlan) -> None:
 @task(name="judge", **_PLAIN)
 def judge(ctx: Context, plan: TrainPlan) -> tuple[Collected, GateReport]:
     """Collect the candidate, hear the gate, and show every rule."""
-    from prefect.artifacts import create_markdown_artifact
-
     from flows.retrain import steps
     from flows.retrain.progress import gate_table
 
     collected, gate = steps.judge(ctx, plan)
-    create_markdown_artifact(gate_table(gate), key=f"{plan.run_id}-gate", description="The gate's verdict")
+    show(f"{plan.run_id}-gate", gate_table(gate), "The gate's verdict")
     return collected, gate
 
 
@@ -182,7 +176,10 @@ def show(key: str, page: str, description: str) -> None:
     """Show a page of Markdown with the flow's run."""
     from prefect.artifacts import create_markdown_artifact
 
-    create_markdown_artifact(page, key=key, description=description)
+    from flows.retrain.showing import unharmed
+
+    with unharmed(key):
+        create_markdown_artifact(page, key=key, description=description)
 
 
 def failed_rules(gate: GateReport) -> str:
