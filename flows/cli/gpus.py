@@ -43,7 +43,8 @@ def offers(
     from flows.gpus.checking import offers_now
 
     with installation(folder) as ctx:
-        found, troubles = offers_now(_lenders(ctx, provider))
+        known, broken = _lenders(ctx, provider)
+        found, away = offers_now(known)
     if as_json:
         typer.echo(json.dumps([offer.model_dump(mode="json") for offer in found[:limit]], indent=1))
         return
@@ -53,7 +54,7 @@ def offers(
     console.print(table if found else "nothing is offered")
     if len(found) > limit:
         console.print(f"{len(found) - limit} more; see --limit", highlight=False)
-    _tell(troubles)
+    _tell(broken | away)
 
 
 def list_machines(
@@ -69,13 +70,14 @@ def list_machines(
     with installation(folder) as ctx:
         book = LeaseBook(ctx.database)
         leases = _all_leases(ctx, book) if everything else book.live()
-        machines, troubles = machines_now(_lenders(ctx, ""))
+        known, broken = _lenders(ctx, "")
+        machines, away = machines_now(known)
     owned = {lease.lease_id for lease in leases if lease.state != "ended"}
     strays = [one for one in machines if one.lease_id not in owned]
     if as_json:
         rows = [lease.model_dump(mode="json") for lease in leases]
         unowned = [{"machine": one.machine, "lease_id": one.lease_id} for one in strays]
-        typer.echo(json.dumps({"leases": rows, "strays": unowned, "troubles": troubles}, indent=1))
+        typer.echo(json.dumps({"leases": rows, "strays": unowned, "troubles": broken | away}, indent=1))
         return
     table = Table("lease", "run", "machine", "GPU", "kind", "state", "deadline (UTC)", "cost")
     for lease in leases:
@@ -84,7 +86,7 @@ def list_machines(
     for one in strays:
         told = f"no live lease owns {one.machine} ({one.lease_id}); the reaper ends it at its next round"
         console.print(told, highlight=False, markup=False)
-    _tell(troubles)
+    _tell(broken | away)
 
 
 def cost(
@@ -156,19 +158,24 @@ def end(
         ended = end_lease(ctx, lease, reason)
     what = f"machine {ended.machine}" if ended.machine else "no machine"
     console.print(f"ended {ended.lease_id}: {what}", highlight=False)
+    console.print(f"{ended.run_id} looks for another one unless its flow run is cancelled", highlight=False)
 
 
-def _lenders(ctx: Context, only: str) -> dict[str, Any]:
+def _lenders(ctx: Context, only: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the providers asked for, and why others of them could not be set up."""
     from flows.errors import SettingsError
-    from flows.gpus.providers import providers
+    from flows.gpus.providers import each_apart
 
-    known = providers(ctx.folder, ctx.settings)
-    if only and only not in known:
+    known, broken = each_apart(ctx.folder, ctx.settings)
+    if not only:
+        return known, broken
+    if only not in known and only not in broken:
         raise SettingsError(
-            expected=f"one of the providers {sorted(known)}", got=only, where="--provider",
+            expected=f"one of the providers {sorted({*known, *broken})}", got=only, where="--provider",
             now="See [providers.<name>] in whetstone.toml.",
         )  # fmt: skip
-    return {only: known[only]} if only else known
+    chosen = {only: known[only]} if only in known else {}
+    return chosen, {only: broken[only]} if only in broken else {}
 
 
 def _all_leases(ctx: Context, book: Any) -> tuple[Lease, ...]:

@@ -1,7 +1,6 @@
 """Make every provider an installation names, each by itself, and again when its settings change.
 
-One that cannot be made (its package is missing, its section is wrong) must not keep the reaper from the
-others, and a provider that is added while a reaper runs has to be looked after from then on.
+A provider that is added while a reaper runs has to be looked after from then on.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 from fleet_contracts.training import Lease
 from flows.errors import FlowsError
 from flows.gpus.base import GpuProvider
-from flows.gpus.providers import providers
+from flows.gpus.providers import each_apart
 from flows.gpus.reaper import Round
 from flows.settings import FILE_NAME, Settings, load_settings
 
@@ -47,17 +46,8 @@ class Lenders:
         return self._failed
 
     def _make(self, settings: Settings) -> None:
-        made: dict[str, GpuProvider] = {}
-        failed: list[Round] = []
-        made.update(providers(self._folder, settings.model_copy(update={"providers": {}})))
-        for name, section in settings.providers.items():
-            alone = settings.model_copy(update={"providers": {name: section}})
-            try:
-                made[name] = providers(self._folder, alone)[name]
-            except Exception as error:  # noqa: BLE001 - a missing package as well as a wrong section
-                log.error("gpus.provider_not_made provider=%s error=%r", name, error)
-                failed.append(_locked_out(name, f"it could not be set up: {error}"))
-        self._made, self._failed = made, tuple(failed)
+        self._made, broken = each_apart(self._folder, settings)
+        self._failed = tuple(_locked_out(name, why) for name, why in broken.items())
 
 
 def left_alone(live: Iterable[Lease], known: Iterable[str]) -> tuple[Round, ...]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.errors import SettingsError
 from flows.gpus.base import GpuProvider
+from flows.gpus.local import NAME as THIS_MACHINE
 from flows.gpus.local import LocalProvider
 
 if TYPE_CHECKING:
     from flows.settings import Settings
+
+log = logging.getLogger("whetstone.gpus")
 
 MADE_BY = {
     "ssh": "flows.gpus.ssh.provider:SshProvider",
@@ -32,25 +36,50 @@ def providers(folder: Path, settings: Settings) -> dict[str, GpuProvider]:
     Raises:
         SettingsError: providers are named and the installation is not, or a kind's package is missing.
     """
+    found = _this_machine(folder, settings)
+    for name in settings.providers:
+        found[name] = _made(name, folder, settings)
+    return found
+
+
+def each_apart(folder: Path, settings: Settings) -> tuple[dict[str, GpuProvider], dict[str, str]]:
+    """Return the providers that can be made, and why each other one cannot, by name.
+
+    One whose package is missing or whose section is wrong must not keep anybody from the others.
+    """
+    found, broken = _this_machine(folder, settings), {}
+    for name in settings.providers:
+        try:
+            found[name] = _made(name, folder, settings)
+        except Exception as error:  # noqa: BLE001 - a missing package as well as a wrong section
+            log.error("gpus.provider_not_made provider=%s error=%r", name, error)
+            broken[name] = f"it could not be set up: {error}"
+    return found, broken
+
+
+def _this_machine(folder: Path, settings: Settings) -> dict[str, GpuProvider]:
     local = LocalProvider(folder, hidden=_token_variables(settings))
-    found: dict[str, GpuProvider] = {local.name: local}
-    if settings.providers and not settings.installation:
+    return {local.name: local}
+
+
+def _made(name: str, folder: Path, settings: Settings) -> GpuProvider:
+    if not settings.installation:
         raise SettingsError(
             expected="a name of this installation, which its machines are known by",
             got="providers and no name",
             where="whetstone.toml: installation",
             now='Write installation = "..." at its top, different from every other one on the same account.',
         )
-    for name, section in settings.providers.items():
-        if name == local.name:
-            raise SettingsError(
-                expected="a name that is free", got=name, where="whetstone.toml: providers",
-                now="Call the provider by another name.",
-            )  # fmt: skip
-        module, _, kind = MADE_BY[section.kind].partition(":")
-        made = getattr(importlib.import_module(module), kind)
-        found[name] = made(name, section, settings.installation, folder)
-    return found
+    if name == THIS_MACHINE:
+        raise SettingsError(
+            expected="a name that is free", got=name, where="whetstone.toml: providers",
+            now="Call the provider by another name.",
+        )  # fmt: skip
+    section = settings.providers[name]
+    module, _, kind = MADE_BY[section.kind].partition(":")
+    cls = getattr(importlib.import_module(module), kind)
+    made: GpuProvider = cls(name, section, settings.installation, folder)
+    return made
 
 
 def _token_variables(settings: Settings) -> set[str]:

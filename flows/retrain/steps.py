@@ -28,7 +28,7 @@ from flows.errors import CannotStart, StoreMissing
 from flows.gpus.guarding import Guard, entry_costs
 from flows.gpus.leases import LeaseBook
 from flows.gpus.money import Budget
-from flows.gpus.providers import providers
+from flows.gpus.providers import each_apart
 from flows.planning.gather import Wanted, gather, offers_of
 from flows.planning.lineage import record_of
 from flows.retrain import candidates, promotion, runs, tickets
@@ -167,9 +167,20 @@ def record_of_run(ctx: Context, plan: TrainPlan) -> RunRecord | None:
 
 
 def lenders_of(ctx: Context) -> tuple[GpuProvider, ...]:
-    """Return everybody whose machines new runs may be planned for."""
-    known = providers(ctx.folder, ctx.settings)
-    return tuple(one for one in known.values() if ctx.settings.train_here or one.traits.elsewhere)
+    """Return everybody whose machines new runs may be planned for.
+
+    Raises:
+        CannotStart: nobody, since what the settings name cannot be set up.
+    """
+    known, broken = each_apart(ctx.folder, ctx.settings)
+    found = tuple(one for one in known.values() if ctx.settings.train_here or one.traits.elsewhere)
+    if not found and broken:
+        raise CannotStart(
+            expected="a provider that can be set up",
+            got="; ".join(f"{name}: {why}" for name, why in broken.items()),
+            where="whetstone.toml: providers", now="See 'whetstone gpus check'.",
+        )  # fmt: skip
+    return found
 
 
 def providers_of(ctx: Context, plan: TrainPlan) -> tuple[GpuProvider, ...]:
@@ -178,11 +189,13 @@ def providers_of(ctx: Context, plan: TrainPlan) -> tuple[GpuProvider, ...]:
     Raises:
         CannotStart: the plan's provider is not one of this installation's.
     """
-    known = providers(ctx.folder, ctx.settings)
+    known, broken = each_apart(ctx.folder, ctx.settings)
     wanted = plan.offer.provider if plan.offer is not None else next(iter(known))
     if wanted not in known:
         raise CannotStart(
-            expected=f"one of the providers {sorted(known)}", got=wanted, where=f"plan of {plan.run_id}",
+            expected=f"one of the providers {sorted(known)}",
+            got=f"{wanted}: {broken.get(wanted, 'it is not among the settings')}",
+            where=f"plan of {plan.run_id}",
             now="Set the provider up again; the plan stands, and what was trained is kept.",
         )  # fmt: skip
     # Where this machine is not to train, it still ends what it was given for the run before.

@@ -40,11 +40,11 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> MemoryProvider:
     made.ending = Ending("none", "nobody ends it")
     made.balance = 12.5
 
-    def known(folder: Path, settings: Settings) -> dict[str, GpuProvider]:
-        return {NAME: made}
+    def known(folder: Path, settings: Settings) -> tuple[dict[str, GpuProvider], dict[str, str]]:
+        return {NAME: made}, {}
 
-    monkeypatch.setattr(lenders, "providers", known)
-    monkeypatch.setattr(providers, "providers", known)
+    monkeypatch.setattr(lenders, "each_apart", known)
+    monkeypatch.setattr(providers, "each_apart", known)
     return made
 
 

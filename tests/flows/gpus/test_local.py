@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,10 @@ from fleet_contracts.training import Lease
 from flows.gpus.base import Machine
 from flows.gpus.errors import LaunchRefused
 from flows.gpus.local import LocalProvider
+from flows.gpus.providers import MADE_BY, each_apart
 from flows.gpus.sessions import is_alive, members, read
+from flows.gpus.settings import DstackSection, SkypilotSection
+from flows.settings import Settings
 from tests.helpers import ROOT, wait_until
 
 SLEEPER = """
@@ -125,6 +129,26 @@ def test_command_that_cannot_start_is_told(tmp_path: Path) -> None:
     wait_until(lambda: broken.status(machine).state == "ended", 20, "the trainer to end")
     assert "no such thing" in broken.log_of(machine).read_text()
     assert broken.status("lease-unknown").state == "gone"
+
+
+def test_sellers_tokens_stay_out_of_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token in our environment is not passed on, not even that of a seller who cannot be set up."""
+    monkeypatch.setitem(MADE_BY, "skypilot", "flows.gpus.no_seller:Seller")
+    sections: dict[str, Any] = {
+        "clouds": DstackSection(kind="dstack", url="http://127.0.0.1:9", token="env:TOKEN_OF_ONE"),
+        "broken": SkypilotSection(kind="skypilot", url="http://127.0.0.1:9", token="env:TOKEN_OF_TWO"),
+    }
+    for name in ("TOKEN_OF_ONE", "TOKEN_OF_TWO", "TOKEN_OF_NOBODY"):
+        monkeypatch.setenv(name, "abc")
+    known, broken = each_apart(tmp_path, Settings(installation="plant7", providers=sections))
+    assert (sorted(known), sorted(broken)) == (["clouds", "this-machine"], ["broken"])
+    local = known["this-machine"]
+    assert isinstance(local, LocalProvider)
+    local._command = (sys.executable, "-c", "import os; print('names:', *sorted(os.environ))")
+    machine = local.launch(lease(), Path("t"))
+    wait_until(lambda: local.status(machine).state == "ended", 20, "the trainer to end")
+    (names,) = [line for line in local.logs(machine).splitlines() if line.startswith("names:")]
+    assert [one for one in names.split() if one.startswith("TOKEN_OF")] == ["TOKEN_OF_NOBODY"]
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"pid": 1}', "[]"])

@@ -25,9 +25,10 @@ from flows.gpus.leases import LeaseBook, Terms, rent
 from flows.gpus.lenders import Lenders, left_alone
 from flows.gpus.memory import MemoryProvider
 from flows.gpus.prefect_api import PrefectAway
+from flows.gpus.providers import MADE_BY
 from flows.gpus.reaper import Round, Sentence, look_after
 from flows.gpus.rounds import Rounds, Watch
-from flows.gpus.settings import SimulatedSection
+from flows.gpus.settings import DstackSection, SimulatedSection
 from flows.gpus.telling import REAPED, UNWATCHED, WATCHED, Teller
 from flows.settings import Settings, write_settings
 from tests.helpers import ROOT, wait_until
@@ -190,29 +191,28 @@ def test_leases_of_a_provider_that_is_gone_from_the_settings_are_told(database: 
 
 def test_settings_that_change_are_taken_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider added while the reaper runs is looked after; one that cannot be made keeps no other back."""
-    made: list[str] = []
+    reads: list[int] = []
+    real = lenders_module.each_apart
 
-    def make(folder: Path, settings: Settings) -> dict[str, GpuProvider]:
-        made.extend(settings.providers)
-        if "bad" in settings.providers:
-            raise ImportError("no module named 'seller'")
-        return {"local": MemoryProvider(name="local"), **{n: MemoryProvider(name=n) for n in settings.providers}}
+    def make(folder: Path, settings: Settings) -> tuple[dict[str, GpuProvider], dict[str, str]]:
+        reads.append(len(settings.providers))
+        return real(folder, settings)
 
-    monkeypatch.setattr(lenders_module, "providers", make)
+    monkeypatch.setattr(lenders_module, "each_apart", make)
+    monkeypatch.setitem(MADE_BY, "dstack", "flows.gpus.no_seller:Seller")
     write_settings(tmp_path, Settings(installation="plant7"))
     lenders = Lenders(tmp_path)
-    assert set(lenders.now()) == {"local"}
-    section = SimulatedSection(kind="simulated")
-    write_settings(tmp_path, Settings(installation="plant7", providers={"good": section, "bad": section}))
-    assert set(lenders.now()) == {"local", "good"}
+    assert set(lenders.now()) == {"this-machine"}
+    good, bad = SimulatedSection(kind="simulated"), DstackSection(kind="dstack", url="http://127.0.0.1", token="env:A")
+    write_settings(tmp_path, Settings(installation="plant7", providers={"bad": bad, "good": good}))
+    assert set(lenders.now()) == {"this-machine", "good"}
     (failed,) = lenders.failed()
     assert (failed.provider, failed.locked_out) == ("bad", True)
-    assert "seller" in failed.trouble
-    made.clear()
+    assert "no_seller" in failed.trouble
     lenders.now()
-    assert made == []
+    assert reads == [0, 2]
     (tmp_path / "whetstone.toml").write_text("broken [")
-    assert set(lenders.now()) == {"local", "good"}
+    assert set(lenders.now()) == {"this-machine", "good"}
 
 
 def test_the_process_reaps_without_store_and_prefect(tmp_path: Path) -> None:

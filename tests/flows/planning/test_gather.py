@@ -17,6 +17,8 @@ from flows.gpus import this_machine
 from flows.gpus.errors import ProviderAway
 from flows.gpus.local import LocalProvider
 from flows.gpus.memory import MemoryProvider
+from flows.gpus.providers import MADE_BY
+from flows.gpus.settings import DstackSection
 from flows.planning import networks
 from flows.planning.gather import offers_of
 from flows.planning.imagined import imagined_offers
@@ -25,7 +27,7 @@ from flows.planning.pages import outcome_page, plan_page
 from flows.planning.past_runs import finished_runs
 from flows.planning.preview import preview
 from flows.retrain import runs, steps
-from flows.settings import LimitSettings, RecipeSettings
+from flows.settings import LimitSettings, RecipeSettings, write_settings
 from tests.flows.kit import TASK, sent_and_labelled, with_task
 from tests.flows.retrain.conftest import ready, store
 from tests.flows.retrain.simulated import OFFER, SimulatedTrainer, attempt
@@ -346,6 +348,28 @@ def test_a_plan_of_a_provider_that_is_gone_is_told(ready: Context) -> None:
     plan = steps.prepare(ready, run, MemoryProvider(OFFER))
     with pytest.raises(CannotStart, match="memory"):
         steps.providers_of(ready, plan)
+
+
+def test_a_seller_that_cannot_be_set_up_keeps_nobody_from_the_others(
+    ready: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs are planned on the rest; a plan for that one, or an installation of that one alone, says why."""
+    run = steps.begin(ready, TASK).run
+    assert run is not None
+    plan = steps.prepare(ready, run, MemoryProvider(OFFER, name="clouds"))
+    monkeypatch.setitem(MADE_BY, "dstack", "flows.gpus.no_seller:Seller")
+    section = DstackSection(kind="dstack", url="http://127.0.0.1:9", token="env:A")
+    changed = ready.settings.model_copy(update={"installation": "plant7", "providers": {"clouds": section}})
+    write_settings(ready.folder, changed)
+    assert [one.name for one in steps.lenders_of(ready.reread())] == ["this-machine"]
+    assert plan.offer is not None
+    with pytest.raises(CannotStart, match=r"clouds: it could not be set up: .*no_seller"):
+        steps.providers_of(
+            ready.reread(), plan.model_copy(update={"offer": plan.offer.model_copy(update={"provider": "clouds"})})
+        )
+    write_settings(ready.folder, changed.model_copy(update={"train_here": False}))
+    with pytest.raises(CannotStart, match=r"clouds: it could not be set up: .*gpus check"):
+        steps.lenders_of(ready.reread())
 
 
 def _run(ctx: Context, run_id: str) -> RunRow:
