@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import tomli_w
 import tomllib
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from detection.metrics.thresholds import ThresholdOptions
@@ -22,8 +22,8 @@ from fleet_contracts.samples import ClassName, Region, require_different_names
 from fleet_contracts.training import MemoryPolicy, Precision, WatchPolicy
 from flows.errors import SettingsError, UnknownTask
 from flows.files import write_file
-from flows.gpus.settings import ProviderSettings
-from flows.wrong_settings import problems_of
+from flows.gpus.settings import Name, ProviderSettings
+from flows.wrong_settings import problems_of, worded
 from trainer.gate.settings import GateSettings
 
 FILE_NAME = "whetstone.toml"
@@ -320,8 +320,9 @@ class MoneySettings(Section):
     """Share of a bound from which on a person is warned."""
 
 
-Installation = Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9]{0,11})?$")]
-ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+Installation = Annotated[
+    str, worded(r"([a-z][a-z0-9]{0,11})?", "up to 12 small letters and digits, a letter first")
+]
 
 
 class Settings(Section):
@@ -341,7 +342,7 @@ class Settings(Section):
     money: MoneySettings = MoneySettings()
     train_here: bool = True
     """Whether runs may train on this machine; it costs nothing, so it is taken wherever it is in time."""
-    providers: dict[ProviderName, ProviderSettings] = Field(default_factory=dict)
+    providers: dict[Name, ProviderSettings] = Field(default_factory=dict)
     tasks: dict[TaskId, TaskSettings] = Field(default_factory=dict)
     grant_minutes: Positive = 15
     sweep_seconds: Annotated[float, Field(gt=0)] = 20.0

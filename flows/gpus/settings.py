@@ -10,14 +10,30 @@ import base64
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
+
+from flows.wrong_settings import worded
 
 Dollars = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 TokenPlace = Annotated[
-    str, StringConstraints(pattern=r"^(file:.+|env:[A-Za-z_][A-Za-z0-9_]*|block:[a-z0-9-]+)$")
+    str,
+    worded(
+        r"file:.+|env:[A-Za-z_][A-Za-z0-9_]*|block:[a-z0-9-]+",
+        "where the token is kept: file:PATH, env:VARIABLE or block:NAME of a Prefect Secret block",
+    ),
 ]
-HOST_KEY = r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]{40,}={0,2}( .*)?$"
+HostKey = Annotated[
+    str,
+    worded(
+        r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]{40,}={0,2}( .*)?",
+        "a public key as ssh-keyscan prints it, without its first word: ssh-ed25519 AAAA...",
+    ),
+]
+ServerUrl = Annotated[str, worded(r"https?://[^\s/]\S*", "an address with its scheme: https://server:8080")]
+Name = Annotated[
+    str, worded(r"[a-z][a-z0-9-]{0,31}", "a name of small letters, digits and dashes, 32 at most")
+]
 IMAGE = "ghcr.io/whetstone-edge/trainer:0.1.0"
 
 
@@ -44,7 +60,7 @@ class SshHost(BaseModel):
     host: str
     port: Annotated[int, Field(ge=1, le=65535)] = 22
     user: str = "root"
-    host_key: Annotated[str, StringConstraints(pattern=HOST_KEY)]
+    host_key: HostKey
     """The line `ssh-keyscan` prints, without the name: `ssh-ed25519 AAAA...`. Another key is refused."""
     key_file: Path
     gpu: str = ""
@@ -93,7 +109,7 @@ class DstackSection(ProviderSection):
     """Say where a dstack server is and what may be rented through it."""
 
     kind: Literal["dstack"]
-    url: str
+    url: ServerUrl
     project: str = "main"
     token: TokenPlace
     gpus: tuple[str, ...] = ()
@@ -111,7 +127,7 @@ class SkypilotSection(ProviderSection):
     """Say where a SkyPilot API server is and what may be rented through it."""
 
     kind: Literal["skypilot"]
-    url: str
+    url: ServerUrl
     token: TokenPlace | None = None
     """A service account's token (`sky_...`), or `user:password`; None for a server that asks for none."""
     gpus: tuple[str, ...] = ()
@@ -145,7 +161,7 @@ class ForeignMoney(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "CNY"
+    currency: Annotated[str, worded(r"[A-Z]{3}", "a currency by its three letters, such as CNY")] = "CNY"
     per_dollar: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -154,7 +170,7 @@ class AutodlProSection(ProviderSection):
 
     kind: Literal["autodl-pro"]
     token: TokenPlace
-    url: str = "https://api.autodl.com"
+    url: ServerUrl = "https://api.autodl.com"
     money: ForeignMoney
     specs: Annotated[tuple[PricedSpec, ...], Field(min_length=1)]
     image_uuid: str
@@ -167,7 +183,7 @@ class AutodlElasticSection(ProviderSection):
 
     kind: Literal["autodl-elastic"]
     token: TokenPlace
-    url: str = "https://api.autodl.com"
+    url: ServerUrl = "https://api.autodl.com"
     money: ForeignMoney
     specs: Annotated[tuple[PricedSpec, ...], Field(min_length=1)]
     """`spec` is AutoDL's GPU name, such as "RTX 4090"; `price` is the most that is paid."""
@@ -219,7 +235,7 @@ class SimulatedRegion(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+    name: Name
     price: Annotated[float, Field(gt=0)]
     spot_price: Annotated[float, Field(gt=0)] | None = None
 

@@ -27,6 +27,13 @@ cuda = 5
 per_dolar = 7.1
 [providers.typo]
 kind = "autodll"
+[providers.clouds]
+kind = "dstack"
+token = "env:A"
+url = "127.0.0.1:3"
+[providers.sky]
+kind = "skypilot"
+url = "ann:a-real-secret@sky.example"
 """
 
 
@@ -40,7 +47,9 @@ def test_every_problem_says_where_what_and_which_key_is_near(tmp_path: Path) -> 
         "store.endpont: no such key; is 'endpoint' meant?",
         "providers.here.ssh.hosts: Field required",
         "providers.here.ssh.hostz: no such key; is 'host",
-        "providers.seller.autodl-pro.token: String should match",
+        "providers.seller.autodl-pro.token: expected where the token is kept: file:PATH, env:VARIABLE or block:",
+        "providers.clouds.dstack.url: expected an address with its scheme: https://server:8080, got '127.0.0.1:3'",
+        "providers.sky.skypilot.url: expected an address",
         "providers.seller.autodl-pro.cuda: Input should be greater than or equal to 100, got '5'",
         "providers.seller.autodl-pro.money.per_dolar: no such key; is 'per_dollar' meant?",
         "providers.typo: Input tag 'autodll'",

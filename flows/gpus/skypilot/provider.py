@@ -84,7 +84,12 @@ class SkypilotProvider:
         ends = require_lasting(token(), token.place, utc_now()) if token else None
         health = self._server.look("/api/health")
         if not isinstance(health, dict) or health.get("status") not in ("healthy", "needs_auth"):
-            raise ProviderAway(expected="a healthy server", got=plain(str(health)), where=self._section.url)
+            said = health.get("status") if isinstance(health, dict) else health
+            raise ProviderAway(
+                expected="a SkyPilot server that says it is healthy", got=plain(f"status {said!r}"),
+                where=f"{self._section.url}/api/health",
+                now="See whether url is the API server's, and its log.",
+            )  # fmt: skip
         if health["status"] == "needs_auth":
             raise TokenRefused(
                 expected="a token", got="none" if token is None else "one the server does not know",

@@ -68,6 +68,13 @@ class HostClient:
             TokenRefused: the host does not take our key.
             LaunchRefused: it answers that it will not.
         """
+        if not os.access(self.key_file, os.R_OK):
+            raise TokenRefused(
+                expected="a private key", got="no file that we may read",
+                where=f"{self.key_file} for {self.name}",
+                now="Correct key_file (a relative one is looked for in the installation's folder), or make "
+                "one with ssh-keygen and add its public half to ~/.ssh/authorized_keys there.",
+            )  # fmt: skip
         request = {"do": what, "folder": self.host.folder, **details}
         seconds = SEND_SECONDS if blob else CALL_SECONDS
         try:

@@ -301,6 +301,13 @@ def test_key_that_is_not_taken_is_named(rig: SshRig) -> None:
         provider.standing()
 
 
+def test_key_that_is_not_there_is_named(rig: SshRig) -> None:
+    """A file that is missing is told as that, not as a key the host does not take."""
+    provider = provider_of(rig, one_host(rig, key_file="keys/nobody"))
+    with pytest.raises(TokenRefused, match=rf"{re.escape(str(rig.place))}/keys/nobody .*no file .*key_file"):
+        provider.standing()
+
+
 def test_host_without_python_is_refused(rig: SshRig) -> None:
     """A host without the Python it should have says so, and only loses its own offers."""
     hosts = (rig.first.settings(rig.folders[0], python="no-such-python"), rig.section.hosts[1])
