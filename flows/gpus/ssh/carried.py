@@ -158,8 +158,10 @@ def _version_here(name: str) -> str:
 @cache
 def pythons() -> SpecifierSet:
     """Return the Pythons that all of these can be installed for, as each of them declares."""
-    names = (one.partition("==")[0] for one in requirements())
-    return SpecifierSet(",".join(filter(None, (metadata.metadata(one)["Requires-Python"] for one in names))))
+    declared = (metadata.metadata(one.partition("==")[0]) for one in requirements())
+    # Not by index: importlib_metadata, once imported, answers here and raises for a field that is missing.
+    lines = (line for one in declared for line in one.get_all("Requires-Python") or ())
+    return SpecifierSet(",".join(lines))
 
 
 def replaced() -> tuple[tuple[str, str], ...]:

@@ -179,10 +179,12 @@ class SshProvider:
         with readable(client.name):
             if seen["busy"]:
                 return None
-            # A day's rent must not be what tells that pip finds no wheel.
-            if client.host.runtime == "venv" and not seen["prepared"]:
-                _require_python(client, str(seen["python"]))
-            return self._offer(client.host, seen)
+            needs_pip = client.host.runtime == "venv" and not seen["prepared"]
+            python, offer = str(seen["python"]), self._offer(client.host, seen)
+        if needs_pip:
+            # A paid hour must not be what tells that pip finds no wheel.
+            _require_python(client, python)
+        return offer
 
     def _offer(self, host: SshHost, seen: dict[str, Any]) -> GpuOffer:
         if seen["cards_why"]:

@@ -303,7 +303,7 @@ def test_the_reapers_flow_tells_what_it_ended(
     write_settings(folder, Settings(installation="plant7", prefect=api))
     cloud = MemoryProvider(name="cloud")
     cloud.machines["stray"] = Machine("stray", "lease-unknown")
-    monkeypatch.setattr(lenders, "providers", lambda folder, settings: {"cloud": cloud})
+    monkeypatch.setattr(lenders, "each_apart", lambda folder, settings: ({"cloud": cloud}, {}))
     # The flow's body alone: as a flow in this process it would leave threads behind that know no server.
     with temporary_settings({PREFECT_API_URL: api.api_url}), disable_run_logger():
         assert reap_flow.fn(str(folder)) == {"ended": 1, "providers": 1}

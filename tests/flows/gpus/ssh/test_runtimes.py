@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from flows.gpus import sessions
 from flows.gpus.errors import LaunchRefused, ProviderAway
@@ -193,6 +196,15 @@ def test_requirements_are_pinned() -> None:
     known = {line.partition("==")[0]: line.partition(";")[0].strip() for line in constraints if "==" in line}
     assert all(one in known.values() or one.partition("==")[0] not in known for one in pins)
     assert carried.replaced()[0][0] == "opencv-python"
+
+
+def test_pythons_are_known_whoever_reads_the_metadata() -> None:
+    """The backport, which other packages import, stands behind the standard library's reader from then on."""
+    code = "import sys, importlib_metadata; from flows.gpus.ssh import carried; print(carried.pythons())"
+    asked = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert SpecifierSet(asked.stdout.strip()) == carried.pythons(), asked.stderr
+    assert "3.9.19" not in carried.pythons()
+    assert f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}" in carried.pythons()
 
 
 @pytest.mark.parametrize(
