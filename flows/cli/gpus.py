@@ -158,7 +158,8 @@ def end(
         ended = end_lease(ctx, lease, reason)
     what = f"machine {ended.machine}" if ended.machine else "no machine"
     console.print(f"ended {ended.lease_id}: {what}", highlight=False)
-    console.print(f"{ended.run_id} looks for another one unless its flow run is cancelled", highlight=False)
+    again = f"{ended.run_id} rents another one if it still goes on; cancel its flow run to end it as well"
+    console.print(again, highlight=False)
 
 
 def _lenders(ctx: Context, only: str) -> tuple[dict[str, Any], dict[str, str]]:

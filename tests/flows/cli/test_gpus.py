@@ -117,7 +117,9 @@ def test_a_machine_is_ended_by_its_lease(
     assert run(folder, "end", "lease-nothing") == 2
     assert lease.lease_id in capsys.readouterr().err.replace("\n", "")
     assert run(folder, "end", lease.lease_id[:12], "--reason", "too dear") == 0
-    assert f"ended {lease.lease_id}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"ended {lease.lease_id}" in told
+    assert f"{lease.run_id} rents another one if it still goes on" in told
     assert cloud.machines == {}
     with open_context(folder) as ctx:
         ended = LeaseBook(ctx.database).find(lease.lease_id)
