@@ -19,6 +19,7 @@ from trainer.backend_job import (
     JOB_FILE,
     LOG_FILE,
     RESULT_FILE,
+    STEPS_FILE,
     BackendEvent,
     BackendFailure,
     BackendJob,
@@ -26,10 +27,11 @@ from trainer.backend_job import (
     ExportJob,
     write_whole,
 )
-from trainer.errors import BackendFailed, CheckpointLost, MemoryExhausted, StartRefused
+from trainer.errors import BackendFailed, CheckpointLost, MemoryExhausted, StartRefused, StoodStill
 from trainer.following import EventTail, OnEvent, Stop, Vigil, end_of_log, follow
 from trainer.ladder import Descent, Ladder
 from trainer.memory import Trouble
+from trainer.standing_still import Stillness
 
 __all__ = ["OnEvent", "Stop", "export_weights", "run_child", "run_to_end"]
 _log = logging.getLogger("whetstone.trainer")
@@ -51,6 +53,7 @@ def run_child(
         StartRefused: the start weights do not fit; another start would not help.
         CheckpointLost: the job must go on from a checkpoint and there is none.
         MemoryExhausted: memory ran out; another start helps with less in the job.
+        StoodStill: it made no step for half an hour and was killed.
         BackendFailed: the child failed or was killed; `resumable` says whether another start may help.
     """
     job.out.mkdir(parents=True, exist_ok=True)
@@ -60,6 +63,7 @@ def run_child(
     tail = EventTail(job.out / EVENTS_FILE, on_event)
     log_file = job.out / LOG_FILE
     begin = log_file.stat().st_size if log_file.is_file() else 0
+    stillness = Stillness(job.out / STEPS_FILE)
     with log_file.open("ab") as log:
         child = subprocess.Popen(
             _command(job), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
@@ -67,13 +71,15 @@ def run_child(
         )  # fmt: skip
     vigil = Vigil(child.pid)
     try:
-        follow(child, tail, vigil, stop)
+        follow(child, tail, vigil, stillness, stop)
     finally:
         if child.poll() is None:
             child.kill()
         child.wait()
     tail.read()
     end = end_of_log(log_file, begin)
+    if stillness.was_too_long and child.returncode != 0:
+        raise _stood_still(stillness.longest, child.returncode, f"{log_file}; it ends: {end[-_LOG_SHOWN:]}")
     return _outcome(job, child.returncode, end, vigil.trouble(child.returncode, end))
 
 
@@ -124,6 +130,9 @@ def run_to_end(
                 descent.step_down(_placed(error.trouble, gains.epochs))
                 continue
             # An export that had no room has it in a fresh process, which trains nothing before.
+            if isinstance(error, StoodStill):
+                told = {"kind": "stood-still", "why": f"expected {error.expected}, got {error.got}"}
+                listen(BackendEvent("watch", max(gains.epochs, 0), told))
             if gains.left <= 0:
                 raise
             gains.left -= 1
@@ -254,6 +263,13 @@ def _exhausted(trouble: Trouble, where: str) -> MemoryExhausted:
 def _placed(trouble: Trouble, last_epoch: int) -> Trouble:
     """Return the trouble with the epoch it came in, where the child could not say and one was done before."""
     return trouble if trouble.epoch or last_epoch < 1 else replace(trouble, epoch=last_epoch + 1)
+
+
+def _stood_still(longest: float, exit_code: int, where: str) -> StoodStill:
+    within = f"a step of the training within {longest / 60:.0f} minutes"
+    error = StoodStill(expected=within, got="none, so the child was ended", where=where)
+    error.exit_code = exit_code
+    return error
 
 
 def _death_of(exit_code: int, end: str) -> str:

@@ -11,6 +11,7 @@
     ├── BackendFailed             the child process gave up; `detail` holds the end of its log
     │   ├── StartRefused          the start weights do not fit the class list or are not a model
     │   ├── CheckpointLost        no checkpoint can be continued where nothing else holds what was trained
+    │   ├── StoodStill            a training made no step for very long and was ended
     │   ├── MemoryExhausted       memory ran out, on the card or on the machine; `trouble` says how
     │   └── LadderExhausted       memory ran out and nothing was left to do about it
     ├── MemoryNear                said in the child: memory will run out soon, so step down now
@@ -96,6 +97,12 @@ class LossNotFinite(BackendFailed):
 
     resumable = False
     remedy = "Look at the images named; a lower learning rate in the recipe, or precision fp32, may help."
+
+
+class StoodStill(BackendFailed):
+    """Tell that a training made no step for so long that it was ended; another start may get further."""
+
+    remedy = "Another start goes on from the last checkpoint; the log's end says what each thread waited for."
 
 
 class MemoryExhausted(BackendFailed):

@@ -8,18 +8,22 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from trainer.backend_job import BackendEvent
 from trainer.memory import HostMemory, MemoryGroup, Room, Trouble, recognise_text
 from trainer.memory.trouble import KILLED, SHARED_MEMORY
+from trainer.standing_still import Stillness
 
 _log = logging.getLogger("whetstone.trainer")
 OnEvent = Callable[[BackendEvent], None]
 _POLL_SECONDS = 0.1
 _SAMPLE_SECONDS = 1.0
 _NEAR_SHARE = 0.95
+_STACKS_SECONDS = 2.0
+"""For a child to write down where each of its threads stands."""
 _LOG_TAIL = 4000
 _DEATHS_OF_WANT = {signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS}
 """How a process ends whose memory ran out where no error could be raised."""
@@ -144,8 +148,10 @@ class Vigil:
         return now is not None and self._kills is not None and now > self._kills
 
 
-def follow(child: subprocess.Popen[bytes], tail: EventTail, vigil: Vigil, stop: Stop | None) -> None:
-    """Wait for a child's end, telling its events; kill it when asked to stop."""
+def follow(
+    child: subprocess.Popen[bytes], tail: EventTail, vigil: Vigil, stillness: Stillness, stop: Stop | None
+) -> None:
+    """Wait for a child's end, telling its events; kill it when asked to stop, or when it stands still."""
     while True:
         try:
             child.wait(_POLL_SECONDS)
@@ -155,6 +161,17 @@ def follow(child: subprocess.Popen[bytes], tail: EventTail, vigil: Vigil, stop: 
             vigil.look()
         if stop is not None and stop.is_set():
             child.kill()
+        elif stillness.is_too_long() and not stillness.was_too_long:
+            stillness.was_too_long = True
+            _kill_with_stacks(child)
+
+
+def _kill_with_stacks(child: subprocess.Popen[bytes]) -> None:
+    """Kill a child after asking it where it stands; torchrun's process cannot say, and ends by that."""
+    child.send_signal(signal.SIGUSR1)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(_STACKS_SECONDS)
+    child.kill()
 
 
 def end_of_log(log: Path, begin: int) -> str:

@@ -13,6 +13,8 @@ less in the job where memory ran out (see `edge`).
 from __future__ import annotations
 
 import copy
+import faulthandler
+import signal
 import sys
 import time
 from pathlib import Path
@@ -41,6 +43,7 @@ def main(arguments: list[str]) -> int:
     # (1)
     environment.die_with_parent(int(arguments[1]))
     be_killed_first()
+    faulthandler.register(signal.SIGUSR1)  # asked by a parent that sees no step any more
     environment.prepare(
         job.out / "ultralytics-config", threads=job.threads, niceness=job.niceness,
         expandable_segments=not isinstance(job, BackendJob) or job.expandable_segments,

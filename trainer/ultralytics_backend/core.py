@@ -210,6 +210,7 @@ class WhetstoneTrainer(DetectionTrainer):
     def close_epoch(self) -> None:
         """End the running epoch: measure, write the checkpoint, say so, and cure what the watch found."""
         seconds = time.monotonic() - self.epoch_started
+        self.pulse.rest()
         self.tloss = self.place.losses.means()
         self.lr = {f"lr/pg{at}": group["lr"] for at, group in enumerate(self.optimizer.param_groups)}
         criterion = unwrap_model(self.model).criterion

@@ -4,6 +4,7 @@
 >>> pulse.ask()                    # an epoch begins: the loader is asked for its first batch
 >>> pulse.before_batch()           # a batch is there, its step begins
 >>> pulse.after_batch(16)          # the step is done, the loader is asked for the next batch
+>>> pulse.rest()                   # the epoch's steps are done
 >>> data.update(pulse.epoch_data())
 >>> cure = pulse.cure(settings)    # after the epoch's checkpoint; raises MemoryNear where a rung is due
 >>> pulse.close()
@@ -17,8 +18,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from trainer.backend_job import BackendEvent, BackendJob
+from trainer.backend_job import STEPS_FILE, BackendEvent, BackendJob
 from trainer.errors import MemoryNear
+from trainer.standing_still import Beat
 from trainer.ultralytics_backend.card import card_reader, step_clock
 from trainer.watch.cure import Advice, Cure, LoaderSettings, Treatment, Ward, advise, measured
 from trainer.watch.diagnose import Diagnosis, Scene, diagnose, means_of
@@ -46,6 +48,7 @@ class Pulse:
         self._job = job
         self._emit = emit
         self._clock = step_clock()
+        self._beat = Beat(job.out / STEPS_FILE)
         host = ThisHost(job.devices)
         self._cores = host.cores
         self._room = Room(job.dataset, host.cores, job.devices)
@@ -68,14 +71,21 @@ class Pulse:
         if self._times.steps == 0:
             self._since = self._epoch_began  # what went before, building caches or a checkpoint, is no step
         self._clock.ask()
+        self._beat.step()
 
     def before_batch(self) -> None:
         """Say that a batch is there and its step begins (ultralytics' `on_train_batch_start`)."""
         self._clock.got()
+        self._beat.step()
 
     def after_batch(self, images: int) -> None:
         """Say that a step on so many images is done (ultralytics' `on_train_batch_end`)."""
         self._clock.done(images)
+        self._beat.step()
+
+    def rest(self) -> None:
+        """Say that an epoch's steps are done; what comes before the next one's may take its time."""
+        self._beat.rest()
 
     def epoch_data(self) -> dict[str, Any]:
         """Return what the epoch's event says about it; utilisation and power where they could be read."""
@@ -123,6 +133,7 @@ class Pulse:
 
     def close(self) -> None:
         """End the watch."""
+        self._beat.rest()
         self._sampler.close()
 
     def _treat(self, diagnosis: Diagnosis, now: LoaderSettings, latest: Sample) -> Cure | None:
