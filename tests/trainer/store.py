@@ -7,17 +7,38 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from fleet_contracts import keys
 from fleet_contracts.base import encode, utc_now
 from fleet_contracts.ids import run_id_of, sha256_of
 from fleet_contracts.training import StartWeights, TicketObject, TrainPlan, TrainStage, TrainTicket
-from tests.helpers import wait_until
 from tests.trainer.scenes import SIZE, TASK, class_list, snapshot, tar_of
 from trainer.errors import BackendFailed
 from trainer.run import run_ticket
-from trainer.wire import MemoryWire
+from trainer.wire import MemoryWire, Reply
 
 EVENTS = 40
+
+
+class _Stopping:
+    """Be a store's wire, and stop the run within the call that stores what is waited for."""
+
+    def __init__(self, wire: MemoryWire, when: Callable[[], bool]) -> None:
+        self._wire = wire
+        self._when = when
+        self.stop = threading.Event()
+
+    def get(self, url: str, *, start: int = 0, length: int = 0) -> Reply:
+        """Answer as the store does."""
+        return self._wire.get(url, start=start, length=length)
+
+    def put(self, url: str, content: bytes | memoryview) -> int:
+        """Keep the object as the store does."""
+        status = self._wire.put(url, content)
+        if self._when():
+            self.stop.set()
+        return status
 
 
 class RunStore:
@@ -92,22 +113,14 @@ class RunStore:
         return path
 
     def interrupt(self, folder: Path, when: Callable[[], bool], what: str = "a checkpoint") -> None:
-        """Train in a work folder until the store shows something, and stop."""
-        stop = threading.Event()
-        failures: list[BaseException] = []
-
-        def train() -> None:
-            try:
-                run_ticket(self.ticket_file(folder.parent), folder, wire=self.wire, stop=stop)
-            except BackendFailed as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=train)
-        thread.start()
-        wait_until(when, 120, what)
-        stop.set()
-        thread.join(60)
-        assert failures, "the run was not interrupted"
+        """Train in a work folder until the store shows something, and stop before anything else is stored."""
+        wire = _Stopping(self.wire, when)
+        try:
+            run_ticket(self.ticket_file(folder.parent), folder, wire=wire, stop=wire.stop)
+        except BackendFailed:
+            assert wire.stop.is_set(), f"it failed before the store showed {what}"
+        else:
+            pytest.fail(f"the run was not interrupted; shown: {wire.stop.is_set()}")
 
     def events(self) -> list[str]:
         """Return the kinds of the events that arrived, in their order."""
