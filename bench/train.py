@@ -114,7 +114,8 @@ def _keep(results: Results, report: str, given: argparse.Namespace) -> None:
     if RESULTS.exists() and results.study is None:
         # A part left out does not take its figures away.
         told = {**json.loads(RESULTS.read_text()), **told}
-    RESULTS.write_text(json.dumps(told, indent=1) + "\n")
+    # Results are kept with the code: where it lay on this machine is nobody's business.
+    RESULTS.write_text(json.dumps(told, indent=1).replace(f"{ROOT}/", "") + "\n")
     if given.write:
         put_between(DOCUMENT, TRAIN, report)
         if results.study is not None:

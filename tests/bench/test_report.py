@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from bench.edge_parts.plan import BARE, LOOP, PREDICT, ROBOFLOW, Asked, Scenario
 from bench.edge_parts.report import BEGIN, END, Results, markdown
 from bench.edge_parts.rounds import Measured
 from bench.reporting import put_between
+from tests.helpers import ROOT
 
 MACHINE: dict[str, object] = {
     "date": "2026-11-21", "cpu": "a processor", "cpu_family_model": "6/1", "mhz": "2500", "cores": 2, "virtual": True,
@@ -89,3 +91,10 @@ def test_detections_are_paired_by_class_and_place() -> None:
     assert told.worst_score == pytest.approx(0.02)
     assert agreement([[BOX]], [[[*BOX[:5], 2.0]]]).alone == 2
     assert agreement([[BOX]], [[]]).alone == 1
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "bench" / "results").glob("*.json")), ids=lambda path: path.name)
+def test_results_name_no_folder_of_the_machine(path: Path) -> None:
+    """They are kept with the code, and measured wherever somebody has it."""
+    assert str(ROOT) not in path.read_text()
+    assert re.findall(r'"/[^"]*"', path.read_text()) == []
