@@ -30,24 +30,14 @@ MADE_BY = {
 """Class of each kind; made with (name, section, installation, folder)."""
 
 
-def providers(folder: Path, settings: Settings) -> dict[str, GpuProvider]:
-    """Return every provider this installation may rent from, by the name leases carry.
-
-    Raises:
-        SettingsError: providers are named and the installation is not, or a kind's package is missing.
-    """
-    found = _this_machine(folder, settings)
-    for name in settings.providers:
-        found[name] = _made(name, folder, settings)
-    return found
-
-
 def each_apart(folder: Path, settings: Settings) -> tuple[dict[str, GpuProvider], dict[str, str]]:
-    """Return the providers that can be made, and why each other one cannot, by name.
+    """Return whom this installation may rent from, by the name leases carry, and why others cannot be made.
 
     One whose package is missing or whose section is wrong must not keep anybody from the others.
     """
-    found, broken = _this_machine(folder, settings), {}
+    local = LocalProvider(folder, hidden=_token_variables(settings))
+    found: dict[str, GpuProvider] = {local.name: local}
+    broken: dict[str, str] = {}
     for name in settings.providers:
         try:
             found[name] = _made(name, folder, settings)
@@ -55,11 +45,6 @@ def each_apart(folder: Path, settings: Settings) -> tuple[dict[str, GpuProvider]
             log.error("gpus.provider_not_made provider=%s error=%r", name, error)
             broken[name] = f"it could not be set up: {error}"
     return found, broken
-
-
-def _this_machine(folder: Path, settings: Settings) -> dict[str, GpuProvider]:
-    local = LocalProvider(folder, hidden=_token_variables(settings))
-    return {local.name: local}
 
 
 def _made(name: str, folder: Path, settings: Settings) -> GpuProvider:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from flows.gpus.providers import providers
+from flows.gpus.providers import each_apart
 from flows.settings import FILE_NAME, BrokerSettings, Settings, load_settings, write_settings
 from flows.up import credentials, processes
 from flows.up.ports import HOST, Ports, choose_ports
@@ -59,7 +59,7 @@ def end_machines(folder: Path) -> int:
     settings = load_settings(folder) if (folder / FILE_NAME).exists() else Settings()
     simulated = {name: one for name, one in settings.providers.items() if one.kind == "simulated"}
     here = settings.model_copy(update={"providers": simulated})
-    found = [(one, machine) for one in providers(folder, here).values() for machine in one.list_ours()]
+    found = [(one, machine) for one in each_apart(folder, here)[0].values() for machine in one.list_ours()]
     for provider, machine in found:
         provider.terminate(machine.machine)
     return len(found)

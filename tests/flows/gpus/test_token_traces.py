@@ -27,7 +27,7 @@ from flows.gpus.autodl.pro import AutodlProProvider
 from flows.gpus.autodl.simulator import AutodlSimulator
 from flows.gpus.leases import LeaseBook
 from flows.gpus.memory import MemoryProvider
-from flows.gpus.providers import providers
+from flows.gpus.providers import each_apart
 from flows.gpus.reaper import reap
 from flows.gpus.starting import CLAIM
 from flows.retrain import runs, steps, tickets, training
@@ -97,7 +97,7 @@ def plant_of(folder: Path, simulator: AutodlSimulator, store: ObjectStore) -> Pl
     token.parent.mkdir(exist_ok=True)
     token.write_text(TOKEN)
     token.chmod(0o600)
-    provider = providers(ctx.folder, ctx.settings)["autodl"]
+    provider = each_apart(ctx.folder, ctx.settings)[0]["autodl"]
     assert isinstance(provider, AutodlProProvider)
     provider._pace = Pace(patience=2.0, poll=0.01, now=simulator.clock)
     run = steps.begin(ctx, TASK).run
