@@ -121,15 +121,22 @@ class HostClient:
                 "key must be readable by you alone and have no passphrase. No restart is needed.",
             )
         if code in (carried.TOO_OLD, 127):
-            raise self.wrong_python(f"{'.'.join(map(str, carried.OLDEST))} or newer", last)
+            raise self._wrong_python(f"{'.'.join(map(str, carried.OLDEST))} or newer", last)
         raise self._away(last or f"the connection ended without an answer (exit code {code})")
 
-    def wrong_python(self, wanted: str, got: str) -> LaunchRefused:
+    def _wrong_python(self, wanted: str, got: str) -> LaunchRefused:
         """Return the error of a host whose Python cannot do what it should."""
         return LaunchRefused(
             expected=f"a Python {wanted} as {self.host.python!r} there", got=got, where=self.name,
             now='Name one by python in the host\'s settings, or let it use Docker (runtime = "docker").',
         )  # fmt: skip
+
+    def require_python(self, there: str) -> None:
+        """Raise `LaunchRefused` where the trainer's packages cannot be installed for the host's Python."""
+        if not carried.pythons().contains(there):
+            oldest = next(minor for minor in range(100) if carried.pythons().contains(f"3.{minor}.99"))
+            wanted = f"3.{oldest} or newer, which the trainer's packages ask for,"
+            raise self._wrong_python(wanted, f"it is Python {there}")
 
     def _arguments(self) -> list[str]:
         kind = self.host.host_key.split()[0]

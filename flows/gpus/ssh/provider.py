@@ -183,7 +183,7 @@ class SshProvider:
             python, offer = str(seen["python"]), self._offer(client.host, seen)
         if needs_pip:
             # A paid hour must not be what tells that pip finds no wheel.
-            _require_python(client, python)
+            client.require_python(python)
         return offer
 
     def _offer(self, host: SshHost, seen: dict[str, Any]) -> GpuOffer:
@@ -272,14 +272,6 @@ def readable(where: str) -> Iterator[None]:
             got=f"another one ({type(error).__name__})", where=where,
             now="See what answers at that host in our program's place.",
         ) from None  # fmt: skip
-
-
-def _require_python(client: HostClient, there: str) -> None:
-    """Raise `LaunchRefused` where the trainer's packages cannot be installed for a host's Python."""
-    if not carried.pythons().contains(there):
-        oldest = next(minor for minor in range(100) if carried.pythons().contains(f"3.{minor}.99"))
-        wanted = f"3.{oldest} or newer, which the trainer's packages ask for,"
-        raise client.wrong_python(wanted, f"it is Python {there}")
 
 
 def _tags_on(client: HostClient) -> list[str]:
