@@ -129,10 +129,9 @@ def run_to_end(
             if training and isinstance(error, MemoryExhausted) and error.trouble.moment != "export":
                 descent.step_down(_placed(error.trouble, gains.epochs))
                 continue
-            # An export that had no room has it in a fresh process, which trains nothing before.
             if isinstance(error, StoodStill):
-                told = {"kind": "stood-still", "why": f"expected {error.expected}, got {error.got}"}
-                listen(BackendEvent("watch", max(gains.epochs, 0), told))
+                listen(_news_of(error, gains.epochs))
+            # An export that had no room has it in a fresh process, which trains nothing before.
             if gains.left <= 0:
                 raise
             gains.left -= 1
@@ -270,6 +269,11 @@ def _stood_still(longest: float, exit_code: int, where: str) -> StoodStill:
     error = StoodStill(expected=within, got="none, so the child was ended", where=where)
     error.exit_code = exit_code
     return error
+
+
+def _news_of(error: StoodStill, last_epoch: int) -> BackendEvent:
+    told = {"kind": "stood-still", "why": f"expected {error.expected}, got {error.got}"}
+    return BackendEvent("watch", max(last_epoch, 0), told)
 
 
 def _death_of(exit_code: int, end: str) -> str:

@@ -96,6 +96,7 @@ class Rounds:
             try:
                 work()
             except Exception:
+                # This provider's next round may do better, and the others go on.
                 log.exception("gpus.round_failed name=%s", name)
 
         # A call that hangs must not keep the process from ending.

@@ -12,6 +12,7 @@ from flows.context import Context
 from flows.errors import FlowsError
 from flows.events import EventSink, PrefectEvents
 from flows.gpus.alarm import Starved, starved
+from flows.retrain.showing import unharmed
 
 log = logging.getLogger("whetstone.retrain")
 
@@ -59,9 +60,7 @@ class Alarms:
             self._ctx.store.put(key, json.dumps(said, indent=1).encode())
         except FlowsError as error:
             log.warning("retrain.alarm_not_kept run=%s error=%s", plan.run_id, error)
-        try:
+        with unharmed(f"alarm of {plan.run_id}"):
             self._events.emit(EVENT, plan.task_id, said)
             page = f"# {plan.run_id}: the GPU has too little to do\n\n{alarm.line()}\n"
             self._show(f"{plan.run_id}-alarm", page, "A GPU that is paid for and little used")
-        except Exception as error:  # noqa: BLE001 - whatever Prefect's client raises, the training goes on
-            log.warning("retrain.alarm_not_told run=%s error=%r", plan.run_id, error)
